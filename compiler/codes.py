@@ -1,0 +1,62 @@
+"""The stable codes of diagnostics, by phase. ``docs/reference/diagnostics.md`` explains each; a test compares both."""
+
+from __future__ import annotations
+
+# parse
+CANNOT_READ = "CX101"
+SYNTAX = "CX102"
+
+# validate
+UNKNOWN_KEY = "CX201"
+MISSING_KEY = "CX202"
+WRONG_TYPE = "CX203"
+WRONG_VALUE = "CX204"
+NOT_YET = "CX205"
+CONTRADICTION = "CX206"
+SECRET_IN_FILE = "CX207"  # noqa: S105 (a code, not a secret)
+
+# resolve
+DUPLICATE = "CX301"
+UNKNOWN_REFERENCE = "CX302"
+ALIAS_HIDES_MODEL = "CX303"
+ADDRESS_TWICE = "CX304"
+NO_KEYS = "CX305"
+NO_ARTIFACT = "CX310"
+BAD_MANIFEST = "CX311"
+FILE_MISSING = "CX312"
+FILE_CHANGED = "CX313"
+WRONG_TASK = "CX314"
+CONTEXT_TOO_LONG = "CX315"
+
+# place
+NO_DEVICE = "CX401"
+TOO_LARGE = "CX402"
+PINNED_TOO_LARGE = "CX403"
+NO_ROOM_BESIDE_PINNED = "CX404"
+
+CODES: dict[str, str] = {
+    CANNOT_READ: "a file cannot be read",
+    SYNTAX: "a file is not TOML",
+    UNKNOWN_KEY: "a key that does not exist",
+    MISSING_KEY: "a required key is missing",
+    WRONG_TYPE: "a value has the wrong type",
+    WRONG_VALUE: "a value has the right type, but is out of range or in the wrong form",
+    NOT_YET: "a feature that this version does not have yet",
+    CONTRADICTION: "two values contradict each other",
+    SECRET_IN_FILE: "a password in a file",
+    DUPLICATE: "a name is declared twice",
+    UNKNOWN_REFERENCE: "a name refers to nothing",
+    ALIAS_HIDES_MODEL: "an alias has the id of a model",
+    ADDRESS_TWICE: "two listeners on one address",
+    NO_KEYS: "keys are required, and none is declared",
+    NO_ARTIFACT: "an artifact does not exist",
+    BAD_MANIFEST: "an artifact's manifest.json cannot be used",
+    FILE_MISSING: "a file of an artifact is missing",
+    FILE_CHANGED: "a file of an artifact is not what its manifest says",
+    WRONG_TASK: "an artifact is for another task",
+    CONTEXT_TOO_LONG: "a context is longer than the artifact's",
+    NO_DEVICE: "no device may run a model",
+    TOO_LARGE: "a model fits on no device",
+    PINNED_TOO_LARGE: "the pinned models do not fit together",
+    NO_ROOM_BESIDE_PINNED: "the pinned models leave no room for a model",
+}

@@ -1,0 +1,31 @@
+"""The command line of cortexd: one thin file per command, imported only when it is called.
+
+So ``cortexd --help`` works whatever extras are installed, and a missing one is a sentence instead of a traceback.
+"""
+
+from __future__ import annotations
+
+import click
+
+from cortexd import __version__
+from cortexd.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "compile": Lazy("cortexd.cli.compile:compile_command", "Check fleet.toml and models.toml and build a generation."),
+    "apply": Lazy("cortexd.cli.apply:apply_command", "Make a compiled generation live."),
+    "up": Lazy("cortexd.cli.up:up_command", "Run every process of a state directory in the foreground."),
+    "gateway": Lazy("cortexd.cli.gateway:gateway_command", "Run the gateway: HTTP for clients."),
+    "controller": Lazy("cortexd.cli.controller:controller_command", "Run the controller: polls, loads and unloads."),
+    "status": Lazy("cortexd.cli.status:status_command", "Show neurons, devices, residents and requests in flight."),
+    "usage": Lazy("cortexd.cli.usage:usage_command", "Show what was served, from the ledger."),
+    "model": Lazy("cortexd.cli.model:model_group", "Make artifacts from checkpoints."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cortexd")
+def cli() -> None:
+    """One endpoint for language models on the GPU hosts you already have.
+
+    The way from two files to an answer: compile, apply, up. Each command has its own --help.
+    """
