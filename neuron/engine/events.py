@@ -1,0 +1,49 @@
+"""What the engine says about a request: plain values, in token ids. Text is made from them elsewhere (detokenize)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+EndReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProduced:
+    """One token of the answer. A token that ends the answer (EOS) is counted, but never published as one of these."""
+
+    request_id: str
+    token: int
+    logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEnded:
+    """The clean end. Times in seconds: waiting for a row, computing the prompt, generating.
+
+    ``prompt_tokens`` is the share of the prompt that was computed: all of it, unless the request was aborted before.
+    ``completion_tokens`` counts every sampled token, the EOS included. These are the numbers that the device adds to
+    its own books, so a usage row must take them from here rather than count ``TokenProduced``.
+    """
+
+    request_id: str
+    reason: EndReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailed:
+    """The other end. ``message`` is fit for a client: no paths, no prompt. Counts as in ``GenerationEnded``."""
+
+    request_id: str
+    message: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+TokenEvent = TokenProduced | GenerationEnded | GenerationFailed
