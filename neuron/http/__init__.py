@@ -1,0 +1,1 @@
+"""The neuron's HTTP surface: Falcon ASGI on one gunicorn ``asgi`` worker. ``app`` wires, ``server`` runs."""

@@ -1,0 +1,89 @@
+"""The ASGI application: device threads, residents and resources, wired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import falcon
+import falcon.asgi
+
+from cortexd.protocol.errors import ApiError
+from neuron.device.jobs import DeviceSpec
+from neuron.device.thread import DeviceThread
+from neuron.http.chat import ChatResource
+from neuron.http.control import ControlResources
+from neuron.http.metrics import MetricsResource
+from neuron.http.requests import RECEIVE, RequestMiddleware, on_api_error, on_crash, on_http_error
+from neuron.residents import Residents
+from neuron.session.base import SessionFactory
+from neuron.session.ort import OrtSession
+from neuron.settings import NeuronSettings, SettingsError
+
+Asgi = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+
+class _Lifespan:
+    """Starts the device threads with the worker's event loop, and ends them with it."""
+
+    def __init__(self, residents: Residents, devices: dict[str, DeviceThread], drain_s: float) -> None:
+        self._residents = residents
+        self._devices = devices
+        self._drain_s = drain_s
+        self._activation: asyncio.Task[None] | None = None
+
+    async def process_startup(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
+        for device in self._devices.values():
+            device.start()
+        self._activation = asyncio.create_task(self._residents.activate())
+
+    async def process_shutdown(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
+        if self._activation is not None:
+            self._activation.cancel()
+        stops = (asyncio.to_thread(device.stop, self._drain_s) for device in self._devices.values())
+        await asyncio.gather(*stops)
+
+
+def create_app(settings: NeuronSettings, session_factory: SessionFactory = OrtSession) -> Asgi:
+    """Build the application. Raises SettingsError when the token file cannot be read. Starts nothing."""
+    devices = {
+        d.name: DeviceThread(DeviceSpec(d.name, d.kind, d.index, d.threads, d.memory_mb << 20), session_factory)
+        for d in settings.devices
+    }
+    residents = Residents(settings, devices)
+    control = ControlResources(settings, residents, devices)
+    lifespan = _Lifespan(residents, devices, settings.drain_s)
+    middleware: list[Any] = [RequestMiddleware(_token(settings)), lifespan]
+    app = falcon.asgi.App(middleware=middleware)
+    for suffix in ("version", "discovery", "health", "models"):
+        app.add_route(f"/{suffix}", control, suffix=suffix)
+    app.add_route("/models/load", control, suffix="load")
+    app.add_route("/models/unload", control, suffix="unload")
+    app.add_sink(control.endpoint, r"/models/(?P<model_id>.+)/endpoint\Z")
+    app.add_route("/metrics", MetricsResource(devices))
+    chat = ChatResource(residents, settings.body_limit_mb << 20, settings.keepalive_interval_s)
+    app.add_route("/v1/chat/completions", chat)
+    app.add_error_handler(Exception, on_crash)
+    app.add_error_handler(falcon.HTTPError, on_http_error)
+    app.add_error_handler(ApiError, on_api_error)
+
+    async def with_receive(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        # Falcon keeps ``receive`` to itself; who streams must see the client leave
+        if scope["type"] == "http":
+            scope[RECEIVE] = receive
+        await app(scope, receive, send)
+
+    return with_receive
+
+
+def _token(settings: NeuronSettings) -> str | None:
+    if settings.token_file is None:
+        return None
+    try:
+        token = (settings.base / settings.token_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise SettingsError(f"token_file: {settings.token_file} cannot be read: {e}") from e
+    if not token:
+        raise SettingsError(f"token_file: {settings.token_file} is empty")
+    return token
