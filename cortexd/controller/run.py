@@ -1,0 +1,52 @@
+"""The controller's process: settings in, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import httpx
+
+from cortexd.controller.loop import Controller
+from cortexd.settings import ControlSettings, database_url
+from cortexd.store.connect import connect_async
+
+log = logging.getLogger("cortexd.controller")
+
+
+class ControllerError(Exception):
+    """The controller cannot start; the message says what to do."""
+
+
+def refuse_gevent() -> None:
+    """Raise ControllerError in a process that gevent patched: one blocking call would stop every poll."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and (monkey.is_module_patched("threading") or monkey.is_module_patched("socket")):
+        raise ControllerError("the controller does not run under gevent; start its own process: cortexd controller")
+
+
+def run(settings: ControlSettings, state_dir: Path) -> None:
+    """Run until SIGTERM or SIGINT. Raises ControllerError before anything started."""
+    refuse_gevent()
+    asyncio.run(_serve(settings, state_dir))
+
+
+async def _serve(settings: ControlSettings, state_dir: Path) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # no signal handlers in the event loop of Windows
+            loop.add_signal_handler(number, stop.set)
+    engine = connect_async(database_url(settings.database.url, state_dir))
+    # Timeouts are per call (asyncio.timeout), connections bounded by the gate of the polls.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30)
+    try:
+        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http:  # noqa: S113
+            await Controller(engine, http, settings.controller, state_dir).run(stop)
+    finally:
+        await engine.dispose()
+    log.info("controller stopped")
