@@ -15,7 +15,7 @@ from neuron.device.thread import DeviceThread
 from neuron.http.chat import ChatResource
 from neuron.http.control import ControlResources
 from neuron.http.metrics import MetricsResource
-from neuron.http.requests import RECEIVE, RequestMiddleware, on_api_error, on_crash, on_http_error
+from neuron.http.requests import AT_END, RECEIVE, RequestMiddleware, on_api_error, on_crash, on_http_error
 from neuron.residents import Residents
 from neuron.session.base import SessionFactory
 from neuron.session.ort import OrtSession
@@ -72,7 +72,11 @@ def create_app(settings: NeuronSettings, session_factory: SessionFactory = OrtSe
         # Falcon keeps ``receive`` to itself; who streams must see the client leave
         if scope["type"] == "http":
             scope[RECEIVE] = receive
-        await app(scope, receive, send)
+        try:
+            await app(scope, receive, send)
+        finally:
+            if at_end := scope.get(AT_END):
+                at_end()
 
     return with_receive
 

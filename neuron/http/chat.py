@@ -13,7 +13,7 @@ import falcon.asgi
 from cortexd.dialects.openai_chat import KEEP_ALIVE, StreamEncoder, encode_response, parse_request
 from cortexd.protocol.events import Event
 from neuron.generate import Generation
-from neuron.http.requests import RECEIVE, Receive, read_body
+from neuron.http.requests import AT_END, RECEIVE, Receive, read_body
 from neuron.residents import Residents
 
 
@@ -31,6 +31,8 @@ class ChatResource:
         created, loop = int(time.time()), asyncio.get_running_loop()
         # rendering and tokenizing a long prompt takes a while: on a worker thread, not on the event loop
         generation = await asyncio.to_thread(Generation, resident, request, req.context.id, created, loop)
+        # a client may be gone before the server asks for the first byte; then nobody iterates, and nothing below runs
+        req.scope[AT_END] = generation.abort
         receive: Receive = req.scope[RECEIVE]
         if not request.stream:
             events: list[Event] = []

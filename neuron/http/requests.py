@@ -21,6 +21,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _log = logging.getLogger("neuron.http")
 # Where the raw ASGI ``receive`` is kept, for those who watch for a client that leaves.
 RECEIVE = "neuron.receive"
+# Where a request keeps what must be called when it is over, however it ended.
+AT_END = "neuron.at_end"
 # Open to everybody: a load balancer asks without a token.
 _OPEN = ("/health", "/version")
 
