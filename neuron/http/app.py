@@ -54,7 +54,7 @@ def create_app(settings: NeuronSettings, session_factory: SessionFactory = OrtSe
     residents = Residents(settings, devices)
     control = ControlResources(settings, residents, devices)
     lifespan = _Lifespan(residents, devices, settings.drain_s)
-    middleware: list[Any] = [RequestMiddleware(_token(settings)), lifespan]
+    middleware: list[Any] = [RequestMiddleware(read_token(settings)), lifespan]
     app = falcon.asgi.App(middleware=middleware)
     for suffix in ("version", "discovery", "health", "models"):
         app.add_route(f"/{suffix}", control, suffix=suffix)
@@ -81,7 +81,8 @@ def create_app(settings: NeuronSettings, session_factory: SessionFactory = OrtSe
     return with_receive
 
 
-def _token(settings: NeuronSettings) -> str | None:
+def read_token(settings: NeuronSettings) -> str | None:
+    """What callers must send, None for no token. Raises SettingsError when the file is unreadable or empty."""
     if settings.token_file is None:
         return None
     try:

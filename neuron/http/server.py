@@ -7,7 +7,7 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from neuron.http.app import Asgi, create_app
+from neuron.http.app import Asgi, create_app, read_token
 from neuron.settings import NeuronSettings, SettingsError
 
 
@@ -57,5 +57,5 @@ def check_port(listen: str) -> None:
 def run(settings: NeuronSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     check_port(settings.listen)
-    create_app(settings)  # a wrong token file is told here, not by a worker that dies
+    read_token(settings)  # a wrong token file is told here, not by a worker that dies
     _Server(settings).run()
