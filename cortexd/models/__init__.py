@@ -5,6 +5,7 @@
 
 from cortexd.models.base import Base
 from cortexd.models.desired import (
+    Account,
     Alias,
     ApplyHistory,
     Device,
@@ -21,11 +22,13 @@ from cortexd.models.observed import (
     Decision,
     DeviceObservation,
     LoadRequest,
+    MemoryObservation,
     NeuronObservation,
     Resident,
 )
 
 __all__ = [
+    "Account",
     "Alias",
     "ApplyHistory",
     "Base",
@@ -37,6 +40,7 @@ __all__ = [
     "Key",
     "Live",
     "LoadRequest",
+    "MemoryObservation",
     "Model",
     "Neuron",
     "NeuronObservation",

@@ -42,13 +42,22 @@ class Live(Base):
 
 
 class ApplyHistory(Base):
-    """Each switch of ``live``: when, from what (null: nothing), to what."""
+    """Each switch of ``live``: when (Unix seconds), from what (null: nothing), to what.
+
+    ``kind``: apply, rollback, or return (an apply that was not healthy went back by itself). ``state``: applying while
+    hosts are being switched, live once all of them were ready, failed if they never were (``error`` says why).
+    ``finished_at`` is null while it is applying.
+    """
 
     __tablename__ = "apply_history"
     version: Mapped[int] = mapped_column(primary_key=True)
     applied_at: Mapped[float] = mapped_column(Float)
     previous: Mapped[str | None] = mapped_column(_HASH)
     generation: Mapped[str] = mapped_column(_HASH)
+    kind: Mapped[str]
+    state: Mapped[str]
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[str | None]
 
 
 class Host(Base):
@@ -125,11 +134,26 @@ class Placement(Base):
     reason: Mapped[str]
 
 
+class Account(Base):
+    """Who usage is counted for. ``settings``: its limits."""
+
+    __tablename__ = "account"
+    generation: Mapped[str] = _generation()
+    name: Mapped[str] = mapped_column(primary_key=True)
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 class Key(Base):
-    """An API key: only its keyed hash. ``key_id`` and ``account`` are public names."""
+    """An API key, never its secret: the SHA-256 of it, or where the gateway finds it. ``key_id`` is a public name.
+
+    Exactly one of ``secret_hash`` and ``secret_ref`` (``env:NAME``, ``file:/PATH`` or ``credential:NAME``) is set.
+    ``settings``: its limits.
+    """
 
     __tablename__ = "key"
     generation: Mapped[str] = _generation()
     key_id: Mapped[str] = mapped_column(primary_key=True)
     account: Mapped[str]
-    secret_hash: Mapped[str] = mapped_column(_HASH)
+    secret_hash: Mapped[str | None] = mapped_column(_HASH)
+    secret_ref: Mapped[str | None]
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON)

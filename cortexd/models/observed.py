@@ -35,6 +35,24 @@ class DeviceObservation(Base):
     utilization_pct: Mapped[float | None] = mapped_column(Float)
 
 
+class MemoryObservation(Base):
+    """What a resident really took on a device, beside what the memory proof predicted, in bytes; the newest counts.
+
+    Kept for each artifact and shape (``context`` tokens x ``max_sequences``), so that a changed model starts anew.
+    """
+
+    __tablename__ = "memory_observation"
+    neuron: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    manifest_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    context: Mapped[int] = mapped_column(primary_key=True)
+    max_sequences: Mapped[int] = mapped_column(primary_key=True)
+    predicted_bytes: Mapped[int] = mapped_column(BigInteger)
+    measured_bytes: Mapped[int] = mapped_column(BigInteger)
+    measured_at: Mapped[float] = mapped_column(Float)
+
+
 class Resident(Base):
     """A model on a neuron: ``state`` is loading, loaded, draining, unloading or failed."""
 
@@ -51,7 +69,8 @@ class Resident(Base):
 class LoadRequest(Base):
     """A cold load that somebody waits for. One open row per model: the single flight of the whole fleet.
 
-    ``state``: queued, loading, loaded, failed, cancelled. ``open`` is 1 while it is queued or loading, else null.
+    ``state``: queued, loading, loaded, failed, refused (no room now), cancelled. ``open`` is 1 while it is queued or
+    loading, else null.
     """
 
     __tablename__ = "load_request"
@@ -75,7 +94,7 @@ class LoadRequest(Base):
 
 
 class Decision(Base):
-    """A load, eviction or refusal with its inputs, as it was taken. ``kind`` names the action."""
+    """A decision with its inputs, as it was taken. ``kind``: load, evict, defrag (of a neuron), refuse or fulfil."""
 
     __tablename__ = "decision"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
