@@ -1,6 +1,7 @@
 """``Started (PartStarted Delta* PartEnded)* (Finished | Failed)``, executable.
 
-``Failed`` may also cut an open part, or come first (a request refused before it started).
+Each choice follows it on its own. ``Failed`` may also cut open parts, or come first (a request refused before it
+started).
 """
 
 from __future__ import annotations
@@ -12,12 +13,20 @@ from cortexd.protocol.events import (
     PartEnded,
     PartStarted,
     ReasoningDelta,
+    ReasoningSignature,
+    RefusalDelta,
     Started,
     TextDelta,
     ToolArgumentsDelta,
 )
 
-_DELTA = {TextDelta: "text", ReasoningDelta: "reasoning", ToolArgumentsDelta: "tool_call"}
+_DELTA = {
+    TextDelta: "text",
+    ReasoningDelta: "reasoning",
+    ReasoningSignature: "reasoning",
+    RefusalDelta: "refusal",
+    ToolArgumentsDelta: "tool_call",
+}
 
 
 class GrammarError(AssertionError):
@@ -30,8 +39,9 @@ class Grammar:
     def __init__(self) -> None:
         self.started = False
         self.ended = False
-        self._open: PartStarted | None = None
-        self._next_index = 0
+        self._open: dict[int, PartStarted] = {}
+        self._signed: set[int] = set()
+        self._parts: dict[int, int] = {}
 
     def check(self, event: Event) -> None:
         """Accept the event or raise GrammarError."""
@@ -44,18 +54,25 @@ class Grammar:
             case Failed():
                 self.ended = True
             case Finished():
-                self._require(self.started and self._open is None, event)
+                self._require(self.started and not self._open, event)
+                self._require(max(self._parts, default=0) <= len(event.others), event)
                 self.ended = True
             case PartStarted():
-                self._require(self.started and self._open is None and event.index == self._next_index, event)
-                self._open = event
-                self._next_index += 1
+                count = self._parts.get(event.choice, 0)
+                self._require(self.started and event.choice not in self._open and event.index == count, event)
+                self._open[event.choice] = event
+                self._parts[event.choice] = count + 1
             case PartEnded():
-                self._require(self._open is not None and event.index == self._open.index, event)
-                self._open = None
-            case TextDelta() | ReasoningDelta() | ToolArgumentsDelta():
-                self._require(self._open is not None and self._open.kind == _DELTA[type(event)], event)
+                part = self._open.pop(event.choice, None)
+                self._require(part is not None and event.index == part.index, event)
+                self._signed.discard(event.choice)
+            case _:
+                part = self._open.get(event.choice)
+                self._require(part is not None and part.kind == _DELTA[type(event)], event)
+                self._require(event.choice not in self._signed, event)
+                if isinstance(event, ReasoningSignature):
+                    self._signed.add(event.choice)
 
     def _require(self, condition: bool, event: Event) -> None:
         if not condition:
-            raise GrammarError(f"{event!r} may not come here (open part: {self._open!r})")
+            raise GrammarError(f"{event!r} may not come here (open parts: {list(self._open.values())!r})")

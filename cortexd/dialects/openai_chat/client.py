@@ -1,24 +1,24 @@
-"""The client side: server-sent events of any OpenAI-compatible server to events.
+"""The client side: server-sent events, or the plain answer, of any OpenAI-compatible server to events.
 
 Parts have no borders of their own on this wire, so a part ends where another kind of delta begins.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
-from cortexd.dialects.openai_chat.errors import decode_error
-from cortexd.protocol.errors import ApiError
+from cortexd.dialects.decoding import Decoder, count, malformed, string
+from cortexd.dialects.finish import from_chat
+from cortexd.dialects.logprobs import decode_logprobs
+from cortexd.dialects.openai_errors import decode_error
+from cortexd.dialects.usage import decode_timing, decode_usage
 from cortexd.protocol.events import (
     Event,
-    Failed,
     Finished,
     FinishReason,
-    PartEnded,
-    PartKind,
-    PartStarted,
     ReasoningDelta,
+    RefusalDelta,
     Started,
     TextDelta,
     Timing,
@@ -26,116 +26,94 @@ from cortexd.protocol.events import (
     Usage,
 )
 
-_REASONS: tuple[FinishReason, ...] = ("stop", "length", "tool_calls", "content_filter")
+MOST_CHOICES = 128
 
 
-class StreamDecoder:
-    """Feed bytes as they come, then ``close``. The events follow ``protocol.grammar``."""
+class StreamDecoder(Decoder):
+    """Feed bytes as they come, cut anywhere, then ``close``. The events follow ``protocol.grammar``."""
 
     def __init__(self) -> None:
-        self._buffer = b""
-        self._open: PartStarted | None = None
-        self._call: int | None = None
-        self._parts = 0
-        self._started = False
-        self._ended = False
-        self._reason: FinishReason | None = None
+        super().__init__()
+        self._call: dict[int, int] = {}
+        self._reasons: dict[int, FinishReason] = {}
         self._usage = Usage(0, 0)
         self._timing: Timing | None = None
+        self._stopped: str | None = None
 
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete."""
-        self._buffer += data.replace(b"\r\n", b"\n")
-        events: list[Event] = []
-        while b"\n\n" in self._buffer:
-            block, self._buffer = self._buffer.split(b"\n\n", 1)
-            lines = [line[5:].lstrip(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
-            if lines and not self._ended:
-                events += self._event(b"\n".join(lines))
-        return events
-
-    def close(self) -> list[Event]:
-        """The end of the bytes: a stream that has not said its end was cut."""
-        if self._ended:
-            return []
-        if self._reason is not None:
-            return self._finish()
-        return self._fail(ApiError(502, "api_error", "upstream_read_failed", "the stream ended before its end"))
-
-    def _event(self, data: bytes) -> list[Event]:
-        if data == b"[DONE]":
-            return self.close()
-        try:
-            body = json.loads(data)
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            error = ApiError(
-                502, "api_error", "upstream_malformed_response", "the stream holds an event that is no JSON"
-            )
-            return self._fail(error)
-        if "error" in body:
-            return self._fail(decode_error(body, 502))
-        events: list[Event] = []
-        if not self._started:
-            self._started = True
-            created = body.get("created")
-            events.append(Started(str(body.get("id", "")), str(body.get("model", "")), int(created or 0)))
-        if isinstance(usage := body.get("usage"), dict):
-            self._usage = _usage(usage)
-        if isinstance(timing := body.get("timing"), dict):
-            self._timing = Timing(*(float(timing.get(key, 0)) for key in ("queue_s", "prefill_s", "decode_s")))
+    def _payload(self, body: dict[str, Any]) -> Iterator[Event]:
+        if body.get("error") is not None:
+            yield from self._fail(decode_error(body, 502))
+            return
+        usage = decode_usage(body["usage"]) if body.get("usage") is not None else None
+        known = usage if body.get("choices") else None
+        yield from self._start(
+            Started(str(body.get("id", "")), str(body.get("model", "")), count(body.get("created")), known)
+        )
+        self._usage = usage or self._usage
+        self._timing = decode_timing(body.get("timing")) or self._timing
         for choice in body.get("choices") or []:
-            events += self._delta(choice.get("delta") or {})
+            index = count(choice.get("index"))
+            if index >= MOST_CHOICES:
+                raise ValueError("too many choices")
+            yield from self._delta(index, choice.get("delta") or {}, choice.get("logprobs") or {})
             if (reason := choice.get("finish_reason")) is not None:
-                self._reason = reason if reason in _REASONS else "stop"
-        return events
+                self._reasons[index] = from_chat(str(reason))
+            if index == 0 and isinstance(choice.get("stop_reason"), str):
+                self._stopped = choice["stop_reason"]
 
-    def _delta(self, delta: dict[str, Any]) -> list[Event]:
-        events: list[Event] = []
-        if text := delta.get("reasoning_content"):
-            events += [*self._part("reasoning"), ReasoningDelta(text)]
-        if text := delta.get("content"):
-            events += [*self._part("text"), TextDelta(text)]
+    def _closed(self) -> list[Event]:
+        # the number of choices is told by nothing but their coming
+        choices = max([*self._parts, *self._reasons], default=0) + 1
+        if any(i not in self._reasons for i in range(choices)):
+            return super()._closed()
+        others = tuple(self._reasons[i] for i in range(1, choices))
+        return self._finish(Finished(self._reasons[0], self._usage, self._timing, self._stopped, others))
+
+    def _delta(self, choice: int, delta: dict[str, Any], logprobs: dict[str, Any]) -> Iterator[Event]:
+        # two names for the same thing are in use; a server that sends both means it once
+        if text := delta.get("reasoning_content") or delta.get("reasoning"):
+            yield from self._within("reasoning", choice)
+            yield ReasoningDelta(string(text), choice)
+        if signature := delta.get("reasoning_signature"):
+            yield from self._sign(string(signature), choice)
+        tokens = decode_logprobs(logprobs.get("content"))
+        if (text := delta.get("content")) or tokens:
+            yield from self._within("text", choice)
+            yield TextDelta(string(text or ""), choice, tokens)
+        if text := delta.get("refusal"):
+            yield from self._within("refusal", choice)
+            yield RefusalDelta(string(text), choice)
         for call in delta.get("tool_calls") or []:
-            function = call.get("function") or {}
-            index = int(call.get("index", 0))
-            if self._open is None or self._open.kind != "tool_call" or self._call != index:
-                events += self._part("tool_call", str(call.get("id") or ""), str(function.get("name") or ""))
-                self._call = index
-            if arguments := function.get("arguments"):
-                events.append(ToolArgumentsDelta(arguments))
-        return events
+            yield from self._tool_call(choice, call)
 
-    def _part(self, kind: PartKind, id: str | None = None, name: str | None = None) -> list[Event]:
-        if self._open is not None and self._open.kind == kind and kind != "tool_call":
-            return []
-        ended = self._end_part()
-        self._open = PartStarted(self._parts, kind, id, name)
-        self._parts += 1
-        return [*ended, self._open]
-
-    def _end_part(self) -> list[Event]:
-        if self._open is None:
-            return []
-        ended = PartEnded(self._open.index)
-        self._open = None
-        return [ended]
-
-    def _finish(self) -> list[Event]:
-        self._ended = True
-        return [*self._end_part(), Finished(self._reason or "stop", self._usage, self._timing)]
-
-    def _fail(self, error: ApiError) -> list[Event]:
-        self._ended = True
-        return [*self._end_part(), Failed(error)]
+    def _tool_call(self, choice: int, call: dict[str, Any]) -> Iterator[Event]:
+        function = call.get("function") or {}
+        index = count(call.get("index"))
+        part = self._open.get(choice)
+        if part is None or part.kind != "tool_call" or self._call.get(choice) != index:
+            yield from self._part("tool_call", str(call.get("id") or ""), str(function.get("name") or ""), choice)
+            self._call[choice] = index
+        if arguments := function.get("arguments"):
+            yield ToolArgumentsDelta(string(arguments), choice)
 
 
-def _usage(raw: dict[str, Any]) -> Usage:
-    prompt, completion = (raw.get(key) or {} for key in ("prompt_tokens_details", "completion_tokens_details"))
-    return Usage(
-        int(raw.get("prompt_tokens") or 0),
-        int(raw.get("completion_tokens") or 0),
-        int(prompt.get("cached_tokens") or 0),
-        int(completion.get("reasoning_tokens") or 0),
-    )
+def decode_response(body: Any) -> list[Event]:
+    """The events of a plain answer; a last ``Failed`` when it makes no sense."""
+    return _Plain().whole(body)
+
+
+class _Plain(StreamDecoder):
+    """A plain answer is one chunk whose deltas are called messages, and then the end."""
+
+    def _payload(self, body: dict[str, Any]) -> Iterator[Event]:
+        if body.get("error") is None and not isinstance(body.get("choices"), list):
+            yield from self._fail(malformed("the answer is no chat completion"))
+            return
+        choices = []
+        for choice in body.get("choices") or []:
+            message = dict(choice.get("message") or {})
+            message["tool_calls"] = [call | {"index": i} for i, call in enumerate(message.get("tool_calls") or [])]
+            choices.append(choice | {"delta": message})
+        for event in super()._payload(body | {"choices": choices}):
+            # the counts of a whole answer are not what was known at its start
+            yield Started(event.id, event.model, event.created) if isinstance(event, Started) else event

@@ -2,67 +2,96 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from cortexd.dialects.openai_chat.errors import encode_error
+from cortexd.dialects.finish import TABLE
+from cortexd.dialects.logprobs import encode_logprobs
+from cortexd.dialects.openai_errors import encode_error
+from cortexd.dialects.sse import COMMENT as KEEP_ALIVE
+from cortexd.dialects.sse import DONE, data
+from cortexd.dialects.usage import encode_timing, encode_usage
 from cortexd.protocol.events import (
     Event,
     Failed,
     Finished,
+    FinishReason,
     PartEnded,
     PartStarted,
     ReasoningDelta,
+    ReasoningSignature,
+    RefusalDelta,
     Started,
     TextDelta,
-    Timing,
     ToolArgumentsDelta,
     Usage,
 )
 
-# A comment: every parser of server-sent events skips it.
-KEEP_ALIVE = b": keep-alive\n\n"
-DONE = b"data: [DONE]\n\n"
+__all__ = ["DONE", "KEEP_ALIVE", "StreamEncoder", "encode_timing", "encode_usage"]
 
 
 class StreamEncoder:
     """One stream. ``include_usage`` adds the last chunk with ``choices: []`` that carries usage and timing."""
 
-    def __init__(self, *, include_usage: bool) -> None:
+    def __init__(self, *, include_usage: bool, request_id: str | None = None) -> None:
+        """``request_id`` goes into the error event, where there is one."""
         self._include_usage = include_usage
+        self._request_id = request_id
         self._started = Started("", "", 0)
-        self._call = -1
+        self._calls: dict[int, int] = {}
+
+    def keep_alive(self) -> bytes:
+        """Bytes for a silence."""
+        return KEEP_ALIVE
 
     def encode(self, event: Event) -> bytes:
         """The bytes for one event; may be empty."""
         match event:
             case Started():
                 self._started = event
-                return self._chunk({"role": "assistant", "content": ""})
-            case PartStarted(kind="tool_call"):
-                self._call += 1
-                function = {"name": event.name, "arguments": ""}
-                call = {"index": self._call, "id": event.id, "type": "function", "function": function}
-                return self._chunk({"tool_calls": [call]})
+                return self._chunk(0, {"role": "assistant", "content": ""}, usage=event.usage)
+            case PartStarted():
+                return self._role(event) + self._part(event)
             case TextDelta():
-                return self._chunk({"content": event.text})
+                logprobs = {"content": encode_logprobs(event.logprobs), "refusal": None} if event.logprobs else None
+                return self._chunk(event.choice, {"content": event.text}, logprobs=logprobs)
             case ReasoningDelta():
-                return self._chunk({"reasoning_content": event.text})
+                return self._chunk(event.choice, {"reasoning_content": event.text})
+            case ReasoningSignature():
+                return self._chunk(event.choice, {"reasoning_signature": event.signature})
+            case RefusalDelta():
+                return self._chunk(event.choice, {"refusal": event.text})
             case ToolArgumentsDelta():
-                call = {"index": self._call, "function": {"arguments": event.json}}
-                return self._chunk({"tool_calls": [call]})
-            case PartStarted() | PartEnded():
+                call = {"index": self._calls[event.choice], "function": {"arguments": event.json}}
+                return self._chunk(event.choice, {"tool_calls": [call]})
+            case PartEnded():
                 return b""
             case Finished():
-                end = self._chunk({}, event.reason)
-                if self._include_usage:
-                    body = self._envelope() | {"choices": [], "usage": encode_usage(event.usage)}
-                    if event.timing is not None:
-                        body["timing"] = encode_timing(event.timing)
-                    end += _data(body)
-                return end + DONE
+                return self._end(event)
             case Failed():
-                return _data(encode_error(event.error)) + DONE
+                return data(encode_error(event.error, self._request_id)) + DONE
+
+    def _role(self, part: PartStarted) -> bytes:
+        first = part.choice > 0 and part.index == 0
+        return self._chunk(part.choice, {"role": "assistant", "content": ""}) if first else b""
+
+    def _part(self, part: PartStarted) -> bytes:
+        if part.kind != "tool_call":
+            return b""
+        index = self._calls[part.choice] = self._calls.get(part.choice, -1) + 1
+        function = {"name": part.name, "arguments": ""}
+        call = {"index": index, "id": part.id, "type": "function", "function": function}
+        return self._chunk(part.choice, {"tool_calls": [call]})
+
+    def _end(self, finished: Finished) -> bytes:
+        end = self._chunk(0, {}, finish=finished.reason, stopped=finished.stop_sequence)
+        for i, reason in enumerate(finished.others, 1):
+            end += self._chunk(i, {}, finish=reason)
+        if self._include_usage:
+            body = self._envelope() | {"choices": [], "usage": encode_usage(finished.usage)}
+            if finished.timing is not None:
+                body["timing"] = encode_timing(finished.timing)
+            end += data(body)
+        return end + DONE
 
     def _envelope(self) -> dict[str, Any]:
         started = self._started
@@ -73,26 +102,23 @@ class StreamEncoder:
             "model": started.model,
         }
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        return _data(self._envelope() | {"choices": [choice]})
-
-
-def encode_usage(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
-
-
-def encode_timing(timing: Timing) -> dict[str, float]:
-    """Seconds, an extension of ours."""
-    return {"queue_s": timing.queue_s, "prefill_s": timing.prefill_s, "decode_s": timing.decode_s}
-
-
-def _data(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n\n"
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        finish: FinishReason | None = None,
+        stopped: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+        usage: Usage | None = None,
+    ) -> bytes:
+        choice: dict[str, Any] = {"index": index, "delta": delta}
+        if logprobs is not None:
+            choice["logprobs"] = logprobs
+        choice["finish_reason"] = None if finish is None else TABLE[finish].chat
+        if stopped is not None:
+            choice["stop_reason"] = stopped
+        body = self._envelope() | {"choices": [choice]}
+        if usage is not None and self._include_usage:
+            body["usage"] = encode_usage(usage)
+        return data(body)
