@@ -1,0 +1,1 @@
+"""``cortexd model pull``: a source from elsewhere into the store of this host, and into models.lock."""
