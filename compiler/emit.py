@@ -15,9 +15,7 @@ from compiler.emitters.database import write_database
 from compiler.emitters.files import render_files
 from compiler.ir import PlacedFleet
 from compiler.plan import Plan
-from compiler.rows import generation_hash
-
-MANIFEST_SCHEMA = 1
+from compiler.rows import MANIFEST_SCHEMA, generation_hash
 
 
 @dataclass(frozen=True, slots=True)

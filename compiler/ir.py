@@ -34,11 +34,12 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine."""
+    """A machine. ``prefix``: where its programs are installed, if not where the fleet says."""
 
     name: str
     address: str
     ssh: str | None
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,12 @@ class Neuron:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A served model. ``devices``: full names of those it may run on (None: any); ``path``: where it is declared."""
+    """A served model. ``devices``: full names of those it may run on (None: any); ``path``: where it is declared.
+
+    ``min_devices``: devices of one neuron that a replica is spread over. ``limits`` (``input``, ``output`` tokens),
+    ``replicas`` (``min``, ``max``) and ``cost`` (per million tokens) hold only what was declared.
+    ``measured``: kind of device -> bytes that a replica took on each of its devices; stands in for the estimate.
+    """
 
     id: str
     source: str
@@ -93,6 +99,17 @@ class Model:
     sampling: Mapping[str, float | int]
     idle_ttl_s: float | None
     path: KeyPath
+    precision: str | None = None
+    min_devices: int = 1
+    on_pressure: str | None = None
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    measured: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def weight_bytes(self) -> int:
@@ -104,23 +121,65 @@ class Model:
         return self.manifest.kv_bytes_per_token * self.context * self.max_sequences
 
     @property
+    def estimated_share(self) -> int:
+        """By the manifest, on each of its devices: an equal part of weights and cache, rounded up, and an arena."""
+        return -(-(self.weight_bytes + self.kv_bytes) // self.min_devices) + ARENA_BYTES
+
+    def share_bytes(self, kind: str) -> int:
+        """What one replica takes on each of its devices of this kind: as measured, else as estimated.
+
+        Never less than its part of weights and cache: so much the neuron reserves whatever was measured.
+        """
+        return max(self.measured.get(kind, self.estimated_share), self.estimated_share - ARENA_BYTES)
+
+    @property
     def need_bytes(self) -> int:
-        """What one replica takes on its device."""
-        return self.weight_bytes + self.kv_bytes + ARENA_BYTES
+        """What one replica takes on all its devices, as estimated."""
+        return self.min_devices * self.estimated_share
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who usage is counted for. ``settings``: its limits."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key, by its hash."""
+    """An API key: its hash, or (``secret_ref``) where the gateway finds it. ``settings``: its limits."""
 
     key_id: str
     account: str
-    secret_hash: str = field(repr=False)
+    secret_hash: str | None = field(default=None, repr=False)
+    secret_ref: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """Which files for monitoring a generation holds."""
+
+    prometheus: bool = True
+    grafana: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """Where the programs are installed: ``prefix`` is absolute, ``user_prefix`` relative to the home directory."""
+
+    prefix: str = "/opt/cortexd"
+    user_prefix: str = ".local/share/cortexd"
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Everything that was declared and is usable, each tuple in declaration order."""
+    """Everything that was declared and is usable, each tuple in declaration order.
+
+    ``gateway`` and ``controller`` hold what ``control.toml`` says (no key without a value), ``eviction`` and
+    ``retention`` the sections of those names.
+    """
 
     name: str
     gateway_host: str
@@ -132,6 +191,11 @@ class Fleet:
     models: tuple[Model, ...]
     aliases: tuple[tuple[str, str], ...]
     keys: tuple[Key, ...]
+    accounts: tuple[Account, ...] = ()
+    eviction: Mapping[str, Any] = field(default_factory=dict)
+    retention: Mapping[str, Any] = field(default_factory=dict)
+    monitoring: Monitoring = Monitoring()
+    systemd: Systemd = Systemd()
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -140,7 +204,10 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A model may live on these devices of a neuron (``pinned``: it must). ``rank`` 0 is the first choice."""
+    """A model may live on these devices of a neuron (``pinned``: it must). ``rank`` 0 is the first choice.
+
+    ``share_bytes``: what it takes on each of them.
+    """
 
     model: str
     neuron: str
@@ -148,6 +215,7 @@ class Placement:
     rank: int
     pinned: bool
     reason: str
+    share_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

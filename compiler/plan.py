@@ -51,6 +51,22 @@ class Delete:
 
 Change = Create | Update | Delete
 
+# Losing most of these at once is rarely meant; losing all of them takes a whole part of the fleet away.
+_MANY = ("neuron", "model", "key")
+_ALL = ("host", "neuron", "model", "account", "key")
+
+
+@dataclass(frozen=True, slots=True)
+class MassDeletion:
+    """``deleted`` of the ``of`` rows of a table would go, which is asked about first."""
+
+    table: str
+    deleted: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.deleted} of {self.of} {self.table}s" if self.deleted < self.of else f"every {self.table}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -73,6 +89,31 @@ def plan(desired: Tables, live: Tables) -> Plan:
             elif columns := _difference(before[key], after[key]):
                 changes.append(Update(table, key, columns))
     return Plan(desired, tuple(changes))
+
+
+def mass_deletions(desired: Tables, live: Tables) -> tuple[MassDeletion, ...]:
+    """What would go at once: at least two and more than half of the neurons, models or keys, or all rows of a kind.
+
+    A row with a new name in place of the only one of its kind is no such thing.
+    """
+    found = []
+    for table in _ALL:
+        before, after = _by_key(table, live), _by_key(table, desired)
+        gone = len(before.keys() - after.keys())
+        many = table in _MANY and gone >= 2 and 2 * gone > len(before)
+        if many or (before and not after):
+            found.append(MassDeletion(table, gone, len(before)))
+    return tuple(found)
+
+
+def as_json(change: Change) -> dict[str, Any]:
+    """For programs. What is never shown is ``null`` on both sides."""
+    fields: dict[str, Any] = {"action": type(change).__name__.lower(), "table": change.table, "key": list(change.key)}
+    if isinstance(change, Update):
+        fields["columns"] = {
+            name: [None, None] if name in _HIDDEN else [old, new] for name, (old, new) in sorted(change.columns.items())
+        }
+    return fields
 
 
 def _by_key(table: str, tables: Tables) -> dict[tuple[str, ...], Row]:

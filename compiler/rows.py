@@ -15,6 +15,9 @@ from compiler.ir import Model, PlacedFleet
 Row = Mapping[str, Any]
 Tables = Mapping[str, tuple[Row, ...]]
 
+# Of manifest.json beside the rows: what reads a generation checks it first.
+MANIFEST_SCHEMA = 1
+
 # Table -> what identifies a row within a generation. The order is that in which rows can be inserted.
 KEYS: dict[str, tuple[str, ...]] = {
     "generation": (),
@@ -24,6 +27,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "model": ("id",),
     "alias": ("name",),
     "placement": ("model", "neuron"),
+    "account": ("name",),
     "key": ("key_id",),
 }
 
@@ -31,8 +35,17 @@ KEYS: dict[str, tuple[str, ...]] = {
 def desired_rows(placed: PlacedFleet, compiler_version: str) -> Tables:
     """All rows of one generation."""
     fleet = placed.fleet
-    settings = {"gateway": dict(fleet.gateway), "controller": dict(fleet.controller)}
+    settings = {
+        "gateway": dict(fleet.gateway),
+        "controller": dict(fleet.controller),
+        "eviction": dict(fleet.eviction),
+        "retention": dict(fleet.retention),
+    }
     pinned = {p.model for p in placed.placements if p.pinned}
+    kinds = {(d.neuron, d.name): d.kind for d in fleet.devices}
+    shares: dict[str, dict[str, int]] = {}
+    for p in placed.placements:
+        shares.setdefault(p.model, {})[kinds[p.neuron, p.devices[0]]] = p.share_bytes
     rows: dict[str, list[Row]] = {
         "generation": [{"fleet": fleet.name, "compiler_version": compiler_version, "settings": settings}],
         "host": [{"name": h.name, "address": h.address, "ssh": h.ssh} for h in fleet.hosts],
@@ -43,7 +56,7 @@ def desired_rows(placed: PlacedFleet, compiler_version: str) -> Tables:
             {"neuron": d.neuron, "name": d.name, "kind": d.kind, "index": d.index, "memory_bytes": d.memory_bytes}
             for d in fleet.devices
         ],
-        "model": [_model(m, m.id in pinned) for m in fleet.models],
+        "model": [_model(m, m.id in pinned, shares.get(m.id, {})) for m in fleet.models],
         "alias": [{"name": name, "model": model} for name, model in fleet.aliases],
         "placement": [
             {
@@ -56,17 +69,39 @@ def desired_rows(placed: PlacedFleet, compiler_version: str) -> Tables:
             }
             for p in placed.placements
         ],
-        "key": [{"key_id": k.key_id, "account": k.account, "secret_hash": k.secret_hash} for k in fleet.keys],
+        "account": [{"name": a.name, "settings": dict(a.settings)} for a in fleet.accounts],
+        "key": [
+            {
+                "key_id": k.key_id,
+                "account": k.account,
+                "secret_hash": k.secret_hash,
+                "secret_ref": k.secret_ref,
+                "settings": dict(k.settings),
+            }
+            for k in fleet.keys
+        ],
     }
     return {table: sort_rows(table, rows[table]) for table in KEYS}
 
 
-def _model(m: Model, pinned: bool) -> Row:
-    settings: dict[str, Any] = {"source": m.source}
-    if m.sampling:
-        settings["sampling"] = dict(m.sampling)
-    if m.idle_ttl_s is not None:
-        settings["idle_ttl_s"] = m.idle_ttl_s
+def _model(m: Model, pinned: bool, shares: Mapping[str, int]) -> Row:
+    """``shares``: kind of device -> bytes on each of its devices there."""
+    optional: dict[str, Any] = {
+        "precision": m.precision,
+        "sampling": dict(m.sampling),
+        "idle_ttl_s": m.idle_ttl_s,
+        "on_pressure": m.on_pressure,
+        "replicas": dict(m.replicas),
+        "limits": dict(m.limits),
+        "min_devices": m.min_devices if m.min_devices > 1 else None,
+        "tool_parser": m.tool_parser,
+        "reasoning_parser": m.reasoning_parser,
+        "cost": dict(m.cost),
+        "capabilities": list(m.capabilities),
+        "fallback": list(m.fallback),
+        "share_bytes": dict(sorted(shares.items())) if m.measured else None,
+    }
+    settings = {"source": m.source} | {key: value for key, value in optional.items() if value not in (None, {}, [])}
     return {
         "id": m.id,
         "task": m.task,
@@ -76,7 +111,7 @@ def _model(m: Model, pinned: bool) -> Row:
         "max_sequences": m.max_sequences,
         "weight_bytes": m.weight_bytes,
         "kv_bytes": m.kv_bytes,
-        "need_bytes": m.need_bytes,
+        "need_bytes": m.min_devices * max(shares.values(), default=m.estimated_share),
         "pinned": pinned,
         "residency_priority": m.residency_priority,
         "settings": settings,

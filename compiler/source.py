@@ -6,12 +6,25 @@ no lexer of our own can disagree with the real one. Pure.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from compiler.diagnostics import KeyPath, Span
+from compiler.inline import locate
+
+# The plain forms of a statement, which mean the same in any reading of TOML: asking tomllib about each costs seconds
+# in a file of a thousand entries. Whatever looks any different is left to it.
+_PLAIN = re.compile(
+    r"""[ \t]*(?:
+        \[(?P<array>\[)?(?P<header>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\](?(array)\])
+        | (?P<key>[A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"[ !#-\[\]-~]*"|true|false|0|[1-9][0-9]*)
+    )[ \t]*(?:\#.*)?""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +45,65 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of the environment that stands for a value of the file. Its place is a line NAME=VALUE of its own."""
+
+    name: str
+    value: str
+
+    @property
+    def file(self) -> str:
+        """What diagnostics name as the file."""
+        return f"${self.name}"
+
+    @property
+    def lines(self) -> list[str]:
+        return split_lines(f"{self.name}={self.value}")
+
+    def span(self, at: Literal["key", "value"] = "value") -> Span:
+        if at == "key" or not self.lines[0][len(self.name) + 1 :]:
+            return Span(self.file, 1, 1, len(self.name))
+        return Span(self.file, 1, len(self.name) + 2, len(self.lines[0]) - len(self.name) - 1)
+
+
+@dataclass(frozen=True)
 class Source:
-    """A file that parses (``data``), or does not (``data`` is None, and nothing has a place of its own)."""
+    """A file that parses (``data``), or does not (``data`` is None, and nothing has a place of its own).
+
+    ``variables`` holds what the environment says instead of the file, by key path; ``data`` has it in place already.
+    """
 
     name: str
     text: str
     data: Mapping[str, Any] | None = None
-    statements: Mapping[KeyPath, Statement] = field(default_factory=dict)
+    variables: Mapping[KeyPath, Variable] = field(default_factory=dict)
 
     @property
     def lines(self) -> list[str]:
         """As an editor counts them."""
         return split_lines(self.text)
 
+    @cached_property
+    def statements(self) -> Mapping[KeyPath, Statement]:
+        """Key path -> the statement that declares it. Made for the first finding: a file without one needs none."""
+        return {} if self.data is None else index(self.text)
+
     def span(self, path: KeyPath, at: Literal["key", "value"] = "value") -> Span:
         """The place of a key path; for one that has none (it is missing), that of its nearest parent."""
+        if self.variables and (variable := self._variable(path)):
+            return variable.span(at)
+        return self._in_file(path, at)
+
+    def _variable(self, path: KeyPath) -> Variable | None:
+        """The one that the value comes from; for a table that only variables declare, the first of these."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.variables:
+                return self.variables[path[:end]]
+        if path and path[:1] not in self.statements:
+            return next((v for key, v in self.variables.items() if key[: len(path)] == path), None)
+        return None
+
+    def _in_file(self, path: KeyPath, at: Literal["key", "value"]) -> Span:
         known = path
         while known and known not in self.statements:
             known = known[:-1]
@@ -55,35 +112,31 @@ class Source:
         statement = self.statements[known]
         start = len(statement.text) - len(statement.text.lstrip())
         if known != path:
-            inside = self._inside(statement, path, len(known))
+            inside = self._inside(statement, path[len(known) :], at)
             return inside or statement.span(self.name, start, statement.key_end)
         value = _value_start(statement)
         if at == "key" or value is None:
             return statement.span(self.name, start, statement.key_end)
         return statement.span(self.name, value, _value_end(statement, value))
 
-    def _inside(self, statement: Statement, path: KeyPath, known: int) -> Span | None:
-        """A key or an array element inside an inline value: found by its text, if that occurs once."""
+    def _inside(self, statement: Statement, path: KeyPath, at: Literal["key", "value"]) -> Span | None:
+        """A key or an element inside an inline value; for one that is missing, the innermost table that lacks it."""
         value = _value_start(statement)
         if value is None:
             return None
-        wanted: object = path[-1]
-        if isinstance(wanted, int):
-            wanted = _at(self.data, path)
-            forms = [f'"{wanted}"', f"'{wanted}'"] if isinstance(wanted, str) else [str(wanted)]
-        else:
-            forms = [str(wanted)]
-        for form in forms:
-            if statement.text.count(form, value) == 1:
-                offset = statement.text.index(form, value)
-                return statement.span(self.name, offset, offset + len(form))
-        return None
+        end = _value_end(statement, value)
+        piece = locate(statement.text, value, end, path, _key)
+        if piece is None:
+            outer = path[:-1]
+            return self._inside(statement, outer, "value") if outer else statement.span(self.name, value, end)
+        if at == "key" and piece.key:
+            return statement.span(self.name, piece.start, piece.key_end)
+        return statement.span(self.name, piece.value, piece.end)
 
 
 def read(name: str, text: str) -> Source:
     """Parse a file. Raises tomllib.TOMLDecodeError."""
-    data = tomllib.loads(text)
-    return Source(name, text, data, index(text))
+    return Source(name, text, tomllib.loads(text))
 
 
 def split_lines(text: str) -> list[str]:
@@ -111,11 +164,15 @@ def index(text: str) -> dict[KeyPath, Statement]:
             found.setdefault(path[:n], statement)
         found[path] = statement
 
-    for line, chunk in _chunks(text):
+    for line, chunk, plain in _chunks(text):
         head = chunk.lstrip()
-        if head.startswith("["):
-            header = _header(chunk)
-            statement = Statement(line, chunk, _header_end(chunk, header))
+        if plain and plain["key"]:
+            record((*prefix, plain["key"]), Statement(line, chunk, plain.end("key")))
+        elif head.startswith("["):
+            header: KeyPath = tuple(plain["header"].split(".")) if plain else _header(chunk)
+            # the brackets of an array of tables are two
+            end = chunk.index("]", plain.end("header")) + 1 + bool(plain["array"]) if plain else None
+            statement = Statement(line, chunk, end or _header_end(chunk, header))
             if head.startswith("[["):
                 array = within(header[:-1]) + header[-1:]
                 counts[array] = counts.get(array, 0) + 1
@@ -130,20 +187,42 @@ def index(text: str) -> dict[KeyPath, Statement]:
     return found
 
 
-def _chunks(text: str) -> Iterator[tuple[int, str]]:
-    """First line and text of each statement."""
+def _chunks(text: str) -> Iterator[tuple[int, str, re.Match[str] | None]]:
+    """First line and text of each statement, and its parts if it is a plain one."""
     held: list[str] = []
     start = 0
+    closing = ""
     for number, line in enumerate(split_lines(text), 1):
         if not held:
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             start = number
+            if plain := _PLAIN.fullmatch(line):
+                yield start, line, plain
+                continue
         held.append(line)
+        # Parsing after each line of a long list would take the square of its length.
+        if len(held) > 1 and not _may_end(line, closing):
+            continue
         chunk = "\n".join(held)
         if _parses(chunk):
-            yield start, chunk
+            yield start, chunk, None
             held = []
+        elif len(held) == 1:
+            closing = _closing(line)
+
+
+def _closing(line: str) -> str:
+    """What a value of several lines, which begins in this one, ends with."""
+    value = line[_key(line)[1] :].lstrip().removeprefix("=").lstrip()
+    return {"[": "]", "{": "}"}.get(value[0], value[0])
+
+
+def _may_end(line: str, closing: str) -> bool:
+    """Whether the value can end in this line: with its last bracket or quote, then only a comment."""
+    return line.rstrip().endswith(closing) or any(
+        line[:n].rstrip().endswith(closing) for n, character in enumerate(line) if character == "#"
+    )
 
 
 def _parses(text: str) -> bool:
@@ -195,17 +274,12 @@ def _value_start(statement: Statement) -> int | None:
     return behind + len(statement.text[behind:]) - len(statement.text[behind:].lstrip())
 
 
+@lru_cache(maxsize=256)
 def _value_end(statement: Statement, start: int) -> int:
-    """Before a comment at the end of the line, if the value without it still parses to the same."""
+    """Before a comment at the end of its last line, if the value without it still parses to the same."""
     text = statement.text
     whole = tomllib.loads(text)
-    for offset in range(start, len(text)):
+    for offset in range(max(start, text.rfind("\n") + 1), len(text)):
         if text[offset] == "#" and _parses(text[:offset]) and tomllib.loads(text[:offset]) == whole:
             return len(text[:offset].rstrip())
     return len(text.rstrip())
-
-
-def _at(data: Any, path: KeyPath) -> Any:
-    for part in path:
-        data = data[part]
-    return data

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.plan import NOTHING, Create, Delete, Update, plan
+import pytest
+
+from compiler.plan import NOTHING, Create, Delete, Update, as_json, mass_deletions, plan
 from compiler.rows import Tables
 
 
@@ -41,3 +43,48 @@ def test_an_update_shows_only_what_differs_and_never_a_hash() -> None:
 
     assert str(settings) == "~ settings of the fleet: settings.gateway.workers 2 -> 3"
     assert str(secret) == "~ key k: secret_hash"
+
+
+def named(table: str, *names: str) -> Tables:
+    column = {"model": "id", "key": "key_id"}.get(table, "name")
+    return tables(**{table: [{column: name} for name in names]})
+
+
+@pytest.mark.parametrize(
+    ("table", "before", "after", "said"),
+    [
+        ("model", "abcd", "ab", None),
+        ("model", "abcd", "a", "3 of 4 models"),
+        ("model", "abc", "axy", "2 of 3 models"),
+        ("model", "ab", "b", None),
+        ("model", "a", "b", None),
+        ("model", "ab", "xy", "every model"),
+        ("model", "a", "", "every model"),
+        ("neuron", "abc", "a", "2 of 3 neurons"),
+        ("key", "a", "", "every key"),
+        ("host", "abc", "a", None),
+        ("host", "abc", "", "every host"),
+        ("account", "ab", "xy", None),
+        ("alias", "abc", "", None),
+        ("model", "", "abc", None),
+    ],
+)
+def test_losing_most_at_once_is_a_mass_deletion(table: str, before: str, after: str, said: str | None) -> None:
+    found = mass_deletions(named(table, *after), named(table, *before))
+
+    assert [str(m) for m in found] == ([said] if said else [])
+
+
+def test_changes_for_programs_hide_secrets_too() -> None:
+    (change,) = plan(
+        tables(key=[{"key_id": "k", "secret_hash": "b", "account": "y"}]),
+        tables(key=[{"key_id": "k", "secret_hash": "a", "account": "x"}]),
+    ).changes
+
+    assert as_json(change) == {
+        "action": "update",
+        "table": "key",
+        "key": ["k"],
+        "columns": {"account": ["x", "y"], "secret_hash": [None, None]},
+    }
+    assert as_json(Create("host", ("a",))) == {"action": "create", "table": "host", "key": ["a"]}

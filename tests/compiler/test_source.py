@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler import source
 from compiler.diagnostics import KeyPath
 from compiler.source import index, read
 
@@ -130,7 +131,10 @@ def test_every_path_of_a_random_file_has_its_line(lines: list[str], newline: str
         (("fleet", "name"), "key", (3, 1, 4)),
         (("fleet", "name"), "value", (3, 8, 5)),
         (("fleet", "missing"), "value", (2, 1, 7)),
-        (("node", 0, "device", 0, "budget", "kv"), "value", (13, 25, 2)),
+        (("node", 0, "device", 0, "budget", "kv"), "key", (13, 25, 2)),
+        (("node", 0, "device", 0, "budget", "kv"), "value", (13, 30, 1)),
+        (("node", 0, "device", 0, "budget", "none"), "value", (13, 12, 21)),
+        (("node", 1, "labels", 2), "value", (18, 10, 1)),
         (("node", 1, "labels", 1), "value", (20, 3, 5)),
         (("node", 1), "value", (16, 1, 8)),
         (("nothing",), "value", (1, 1, 1)),
@@ -146,3 +150,63 @@ def test_a_large_file_is_indexed_in_reasonable_time() -> None:
     text = "\n".join(f'[[model]]\nname = "m{n}"\nopts = {{ a = 1, b = [1, 2] }}\n' for n in range(1000))
 
     assert len(index(text)) == 1 + 3 * 1000
+
+
+@pytest.mark.parametrize("entry", ['  { name = "m", size = 1 },', '  { name = "m" }, # a ] b', '  "m", # "quoted"'])
+def test_a_long_list_is_not_read_again_for_each_of_its_lines(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "models = [\n" + f"{entry}\n" * 500 + "]\n"
+    read_again = 0
+
+    def counted(chunk: str) -> bool:
+        nonlocal read_again
+        read_again += len(chunk)
+        return parses(chunk)
+
+    parses = source._parses
+    monkeypatch.setattr(source, "_parses", counted)
+
+    assert list(index(text)) == [("models",)]
+    assert read_again < 4 * len(text)
+
+
+def test_places_are_not_looked_for_unless_somebody_asks() -> None:
+    file = read("f.toml", EVERYTHING)
+
+    assert "statements" not in vars(file)
+    assert file.span(("fleet", "name")).line == 3
+    assert "statements" in vars(file)
+
+
+INLINE = st.recursive(
+    st.sampled_from(["1", '"a, b"', "'[{'", '"#"', "true", "1979-05-27"]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda e: "[" + ", ".join(e) + "]"),
+        st.lists(inner, max_size=3).map(lambda e: "[ # x, ]\n" + "".join(f" {v}, # [\n" for v in e) + "]"),
+        st.lists(inner, max_size=3).map(
+            lambda e: "{" + ", ".join(f'"k, {n}" . x = {v}' for n, v in enumerate(e)) + " }"
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(INLINE)
+@settings(max_examples=200, deadline=None)
+def test_every_value_inside_another_has_its_place(value: str) -> None:
+    try:
+        file = read("f.toml", f"v = {value}  # end")
+    except tomllib.TOMLDecodeError:  # a list of several lines within a table
+        return
+    assert file.data is not None
+    for path in paths(file.data):
+        inner: Any = file.data
+        for part in path:
+            inner = inner[part]
+        if isinstance(inner, dict) and len(path) > 1 and isinstance(path[-1], str):
+            continue  # `a` of `a.b = 1` has no value of its own
+        span = file.span(path)
+        shown = file.lines[span.line - 1][span.column - 1 : span.column - 1 + span.length]
+        if "\n" not in value:
+            assert tomllib.loads(f"v = {shown}")["v"] == inner
+        else:
+            assert shown

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from compiler import codes
+from compiler.artifacts import read_artifact
 from compiler.diagnostics import Diagnostic
 from compiler.ir import ARENA_BYTES, PlacedFleet
 from compiler.parse import parse
-from compiler.pipeline import read_artifact
 from compiler.place import place
 from compiler.resolve import resolve
 from compiler.validate import validate
