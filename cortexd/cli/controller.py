@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cortexd.cli.options import live_database, log_level_option, log_to_stderr, state_dir_option
+from cortexd.cli.options import finish_interrupted, live_database, log_level_option, log_to_stderr, state_dir_option
 
 
 @click.command("controller")
@@ -23,6 +23,7 @@ def controller_command(config: Path | None, state_dir: Path, log_level: str) -> 
     from cortexd.settings import load_settings
     from cortexd.supervisor import exclusive
 
+    finish_interrupted(state_dir)
     settings = load_settings(config or state_dir / "etc" / "control.toml")
     live_database(state_dir, None if config is None else _absolute(settings.database.url, state_dir))
     log_to_stderr(log_level)

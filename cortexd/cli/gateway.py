@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cortexd.cli.options import live_database, log_level_option, log_to_stderr, state_dir_option
+from cortexd.cli.options import finish_interrupted, live_database, log_level_option, log_to_stderr, state_dir_option
 
 
 @click.command("gateway")
@@ -22,6 +22,7 @@ def gateway_command(config: Path | None, state_dir: Path, log_level: str) -> Non
     from cortexd.gateway.server import GatewayError, run
     from cortexd.settings import database_url, load_settings
 
+    finish_interrupted(state_dir)
     settings = load_settings(config or state_dir / "etc" / "control.toml")
     live_database(state_dir, database_url(settings.database.url, state_dir))
     log_to_stderr(log_level)

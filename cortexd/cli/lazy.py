@@ -18,6 +18,7 @@ FOR_USERS = frozenset(
         "cortexd.settings.SettingsError",
         "cortexd.controller.run.ControllerError",
         "cortexd.deploy.errors.ApplyError",
+        "cortexd.deploy.host.protocol.HostError",
         "cortexd.supervisor.lock.LockedError",
         "cortexd.supervisor.plan.UpError",
     }
@@ -90,7 +91,8 @@ def _missing(error: ModuleNotFoundError, command: str, extra: str) -> Exception:
     if not top or top in OURS:
         return error  # our own mistake, or a broken installation: the traceback says where
     extra = EXTRA_OF.get(top, extra)
-    return click.ClickException(f"`{command}` needs the module {top}: pip install 'cortexd[{extra}]'")
+    package = f"cortexd[{extra}]" if extra else "cortexd"
+    return click.ClickException(f"`{command}` needs the module {top}: pip install '{package}'")
 
 
 def _for_users(error: Exception) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cortexd.cli.options import database_option, live_database, state_dir_option
+from cortexd.cli.options import database_option, live_database, state_dir_option, user_option
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -22,6 +22,7 @@ STATE_STYLE = {"healthy": "green", "loaded": "green", "unhealthy": "red", "faile
 
 @click.command("status")
 @state_dir_option
+@user_option
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one per line.")
 @click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
@@ -80,6 +81,10 @@ def render(seen: dict[str, Any]) -> Group:
         f"{seen['in_flight']} requests in flight, {seen['queue_depth']} queued"
     )
     parts: list[Text | Table] = [Text(head)]
+    applied = seen["apply"]
+    if applied is not None and applied["state"] != "live":
+        why = f": {applied['error']}" if applied["error"] else ""
+        parts.append(Text(f"{applied['kind']} of version {seen['version']} is {applied['state']}{why}", style="yellow"))
     if any(neuron["state"] in ("stale", "unknown") for neuron in seen["neurons"]):
         parts.append(Text("the controller has not reported lately; is it running?", style="yellow"))
     parts.append(
@@ -124,6 +129,14 @@ def render(seen: dict[str, Any]) -> Group:
                     )
                     for r in seen["residents"]
                 ],
+            )
+        )
+    declared = [r for r in seen["replicas"] if r["min"] or r["max"]]
+    if declared:
+        parts.append(
+            _table(
+                ("REPLICAS OF", "LOADED", "MIN", "MAX", "ON"),
+                [(r["model"], r["loaded"], r["min"], r["max"], ", ".join(r["neurons"]) or None) for r in declared],
             )
         )
     if seen["loads"]:

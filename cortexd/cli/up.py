@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cortexd.cli.options import live_database, state_dir_option
+from cortexd.cli.options import finish_interrupted, live_database, state_dir_option
 
 
 @click.command("up")
@@ -28,6 +28,7 @@ def up_command(state_dir: Path, ready_timeout: float) -> None:
     """
     from cortexd.supervisor import up
 
+    finish_interrupted(state_dir)
     url = live_database(state_dir, None)
     up(state_dir.resolve(), ready_timeout, _line, lambda: _forget(url))
 

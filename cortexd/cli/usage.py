@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cortexd.cli.options import database_option, live_database, state_dir_option
+from cortexd.cli.options import database_option, live_database, state_dir_option, user_option
 
 if TYPE_CHECKING:
     from cortexd.store.usage import UsageSum
@@ -40,6 +40,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 @click.command("usage")
 @state_dir_option
+@user_option
 @database_option
 @click.option("--by", type=click.Choice(["model", "key", "account", "day"]), default="model", show_default=True)
 @click.option(

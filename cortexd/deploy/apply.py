@@ -1,111 +1,164 @@
-"""``apply``: verify, migrate, stage, commit, switch. Killed anywhere, the next one completes it.
-
-The files are staged before the rows change and switched after them, so whoever reads sees a whole generation of each.
-Only between commit and switch are they of different ones; then ``live`` is new, and running apply again switches.
-"""
+"""``apply``: verify, recover, plan, then the steps. Killed anywhere, the next one (or the next start) completes it."""
 
 from __future__ import annotations
 
 import fcntl
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-
-from compiler.plan import Change, plan
-from cortexd.deploy import files, rows
-from cortexd.deploy.errors import ApplyError
+from compiler.plan import Change
+from cortexd.deploy import database, rows, steps
+from cortexd.deploy.errors import ApplyError, NotReady
+from cortexd.deploy.files import INTENT
 from cortexd.deploy.generation import CompiledGeneration, load_generation
-from cortexd.deploy.migrate import exclusive, upgrade
-from cortexd.settings import SettingsError, database_url, load_settings
-from cortexd.store.connect import connect
+from cortexd.deploy.host.durable import FOLDER_MODE
+from cortexd.deploy.migrate import upgrade
+from cortexd.deploy.planning import Expected, FleetPlan, check, make_plan
+from cortexd.deploy.recover import recover
+from cortexd.deploy.settings import Settings
+from cortexd.deploy.site import Site
+from cortexd.deploy.steps import Switch
+
+# Same generation, but a host or the history is not as it should be: no commit, no way back.
+REPAIR: Sequence[steps.Step] = (
+    ("archive", steps.keep_folder),
+    ("prepare", steps.prepare),
+    ("activate", steps.activate),
+    ("ready", steps.ready),
+    ("settle", steps.settle),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done. ``changes`` are those of the rows; ``elsewhere`` names hosts whose files are not put there yet."""
+    """What was done. ``changes`` are those of the rows; ``repaired`` names what was put right on hosts.
+
+    ``version`` is None if the generation was live already. ``units``: (host, unit, verb). ``by_hand`` names hosts that
+    cannot be reached from here. ``notes``: what else happened, for people.
+    """
 
     generation: str
     previous: str | None
     version: int | None
+    kind: str
     migrated: bool
     changes: tuple[Change, ...]
-    files_changed: bool
-    elsewhere: tuple[str, ...]
+    repaired: tuple[str, ...]
+    units: tuple[tuple[str, str, str], ...]
+    by_hand: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def nothing(self) -> bool:
         """It was all there already."""
-        return self.version is None and not self.migrated and not self.files_changed
+        return self.version is None and not self.migrated and not self.repaired
 
 
-def apply(folder: Path, state_dir: Path, clock: Callable[[], float] = time.time) -> Applied:
-    """Make the generation in ``folder`` the live one of ``state_dir``. Raises ApplyError; then nothing has changed.
+def apply(
+    folder: Path,
+    site: Site,
+    *,
+    expected: Expected | None = None,
+    force: bool = False,
+    settings: Settings | None = None,
+) -> Applied:
+    """Make the generation in ``folder`` the live one of ``site``.
 
-    ``clock`` gives Unix seconds for the history.
+    Raises ApplyError: then nothing has changed. Raises NotReady: then it says which generation is live. ``expected``: a
+    plan that must still hold; ``force``: delete most of the fleet, if that is what it takes. Blocks until all hosts are
+    ready, at most about twice ``settings.timeout_s``.
     """
     generation = load_generation(folder)
-    home = generation.host_files(generation.gateway_host)
-    url = _database_url(generation, home, state_dir)
-    try:
-        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        with _lock(state_dir):
-            files.check_place(state_dir)
-            return _apply(generation, home, url, state_dir, clock)
-    except OSError as e:
-        raise ApplyError(f"{e.filename or state_dir}: {e.strerror or e}") from e
-    except ModuleNotFoundError as e:
-        raise ApplyError(
-            f"{e.name} is not installed, which this database needs: pip install 'cortexd[postgres]'"
-        ) from e
-    except DBAPIError as e:
-        where = make_url(url).render_as_string(hide_password=True)
-        raise ApplyError(f"the database {where} cannot be used: {e.orig}") from e
+    settings = settings or Settings()
+    url = database.url_of(generation, site)
+    with database.sentences(url):
+        site.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with exclusively(site):
+            notes = recover(site, settings)
+            return switch_to(generation, site, "apply", notes, expected=expected, force=force, settings=settings)
 
 
-def _apply(
-    generation: CompiledGeneration, home: dict[str, bytes], url: str, state_dir: Path, clock: Callable[[], float]
+def finish(site: Site, settings: Settings | None = None) -> list[str]:
+    """Only what ``recover`` does, for those who look before they apply. Raises ApplyError, also
+    while an apply is at work.
+    """
+    if not (site.folder / INTENT).exists():
+        return []
+    with exclusively(site):
+        return recover(site, settings or Settings())
+
+
+def switch_to(
+    generation: CompiledGeneration,
+    site: Site,
+    kind: str,
+    notes: Sequence[str],
+    *,
+    expected: Expected | None,
+    force: bool,
+    settings: Settings,
 ) -> Applied:
-    settled = files.in_place(state_dir, generation.hash, home)
-    files.stage(state_dir, generation.hash, home)
-    engine = connect(url)
+    """The same for a verified generation, by whoever holds the lock and has recovered. ``kind``: apply or rollback."""
+    rows.check_columns(generation)
+    made = make_plan(generation, site, settings.connect)
+    check(made, expected, force=force)
+    url = database.url_of(generation, site)
+    switch = Switch(
+        site, url, generation, made.previous if made.switches else None, made.base.version, kind, made.hosts, settings
+    )
+    if made.switches:
+        steps.run(switch)
+    elif made.nothing:
+        switch.migrated = database.transact(url, upgrade)
+    else:
+        _repair(switch)
+    return _applied(made, switch, notes)
+
+
+def _repair(switch: Switch) -> None:
+    switch.migrated = database.transact(switch.url, upgrade)
     try:
-        with exclusive(engine) as connection:
-            migrated = upgrade(connection)
-            previous, before = rows.current(connection)
-            changes = plan(generation.tables, before).changes
-            version = None if previous == generation.hash else rows.make_current(connection, generation, clock())
-    finally:
-        engine.dispose()
-    if not settled:
-        files.switch(state_dir, generation.hash)
-    elsewhere = tuple(host for host in generation.hosts if host != generation.gateway_host)
-    return Applied(generation.hash, previous, version, migrated, changes, not settled, elsewhere)
+        for name, step in REPAIR:
+            step(switch)
+            switch.settings.after(f"repair-{name}")
+    except NotReady as e:
+        raise NotReady(
+            f"generation {switch.generation.hash[:12]} was live already and is not ready; correct what is named and "
+            f"apply again, or go back with `cortexd rollback`:\n  {e}"
+        ) from None
 
 
-def _database_url(generation: CompiledGeneration, home: dict[str, bytes], state_dir: Path) -> str:
-    if "control.toml" not in home:
-        raise ApplyError(f"{generation.folder} has no hosts/{generation.gateway_host}/control.toml; compile again")
-    with tempfile.TemporaryDirectory() as folder:  # the bytes that were verified, not what the disk holds by now
-        path = Path(folder) / "control.toml"
-        path.write_bytes(home["control.toml"])
-        try:
-            return database_url(load_settings(path).database.url, state_dir)
-        except SettingsError as e:
-            raise ApplyError(f"{generation.folder}: {e}; compile again with this version of cortexd") from e
+def _applied(made: FleetPlan, switch: Switch, notes: Sequence[str]) -> Applied:
+    repaired = list(made.repairs)
+    if made.unfinished and not made.switches:
+        repaired.append("it had not become ready before")
+    return Applied(
+        made.generation.hash,
+        made.base.generation,
+        switch.version if made.switches else None,
+        switch.kind,
+        switch.migrated,
+        made.changes,
+        tuple(repaired),
+        tuple(switch.changed),
+        made.hosts.by_hand,
+        (*notes, *made.warnings, *switch.warnings),
+    )
 
 
 @contextmanager
-def _lock(state_dir: Path) -> Iterator[None]:
-    """One apply at a time; the kernel lets go of it when the process ends, however it ends."""
-    with (state_dir / ".apply.lock").open("w") as file:
+def exclusively(site: Site) -> Iterator[None]:
+    """One apply at a time; the kernel lets go of it when the process ends, however it ends. Raises ApplyError."""
+    # the folder may belong to another user than root, who applies: no link is followed, nothing is truncated
+    handle = os.open(site.folder / ".apply.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ApplyError(f"another `cortexd apply` is at work on {state_dir}; wait for it") from None
+            raise ApplyError(f"another `cortexd apply` is at work on {site.folder}; wait for it") from None
         yield
+    finally:
+        os.close(handle)

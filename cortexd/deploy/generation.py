@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, select
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
-
-from compiler.emit import MANIFEST_SCHEMA
-from compiler.rows import KEYS, Tables, generation_hash, sort_rows
+from compiler.rows import KEYS, MANIFEST_SCHEMA, Row, Tables, generation_hash, sort_rows
 from cortexd.deploy.errors import ApplyError
-from cortexd.models import Base
 
 _AGAIN = "compile again"
 
@@ -109,23 +105,28 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _tables(path: Path, generation: str) -> Tables:
-    engine = create_engine(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true", poolclass=NullPool)
+    """The rows of fleet.db, read without SQLAlchemy: a host that pulls has none. Column types are as declared."""
     try:
-        with engine.connect() as connection:
-            return read_tables(connection, generation)
-    except DatabaseError as e:
-        raise ApplyError(f"{path} cannot be read: {e.orig}; {_AGAIN}") from e
-    finally:
-        engine.dispose()
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return {name: _rows(connection, name, generation) for name in KEYS}
+    except sqlite3.Error as e:
+        raise ApplyError(f"{path} cannot be read: {e}; {_AGAIN}") from e
+    except ValueError:
+        raise ApplyError(f"{path} holds something that is no JSON; {_AGAIN}") from None
 
 
-def read_tables(connection: Any, generation: str) -> Tables:
-    """The rows of one generation, without the column that names it."""
-    found = {}
-    for name in KEYS:
-        table = Base.metadata.tables[name]
-        owner = table.c.hash if name == "generation" else table.c.generation
-        columns = [c for c in table.c if c is not owner]
-        rows = connection.execute(select(*columns).where(owner == generation)).mappings()
-        found[name] = sort_rows(name, [dict(row) for row in rows])
-    return found
+def _rows(connection: sqlite3.Connection, table: str, generation: str) -> tuple[Row, ...]:
+    """Those of one generation, without the column that names it."""
+    owner = "hash" if table == "generation" else "generation"
+    columns = {row["name"]: row["type"] for row in connection.execute(f"PRAGMA table_info({table})")}
+    rows: list[Row] = []
+    for row in connection.execute(f"SELECT * FROM {table} WHERE {owner} = ?", (generation,)):  # noqa: S608 - our names
+        rows.append({name: _value(kind, row[name]) for name, kind in columns.items() if name != owner})
+    return sort_rows(table, rows)
+
+
+def _value(kind: str, stored: Any) -> Any:
+    if stored is None:
+        return None
+    return json.loads(stored) if kind == "JSON" else bool(stored) if kind == "BOOLEAN" else stored

@@ -44,6 +44,12 @@ def exclusive(engine: Engine) -> Iterator[Connection]:
         connection.exec_driver_sql("COMMIT")
 
 
+def up_to_date(connection: Connection) -> bool:
+    """Whether the database is at the newest revision of this installation."""
+    scripts = ScriptDirectory.from_config(config())
+    return set(MigrationContext.configure(connection).get_current_heads()) == set(scripts.get_heads())
+
+
 def upgrade(connection: Connection) -> bool:
     """Bring the database to the newest revision, from empty too; tells whether that changed anything.
 

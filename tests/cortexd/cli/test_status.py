@@ -17,12 +17,14 @@ from sqlalchemy.orm import Session
 
 from cortexd.cli import cli
 from cortexd.models import (
+    ApplyHistory,
     Base,
     DeviceObservation,
     Generation,
     Host,
     Live,
     LoadRequest,
+    Model,
     Neuron,
     NeuronObservation,
     Placement,
@@ -110,6 +112,42 @@ def test_the_tables_are_for_people(state_dir: Path) -> None:
     for text in ("alpha/cpu-0", "1,024 MiB", "4,096 MiB", "no answer within 5 s", "2 requests in flight", "big"):
         assert text in result.output
     assert "the controller has not reported lately" in result.output  # gamma was never polled
+
+
+def add(state_dir: Path, *rows: Any) -> None:
+    engine = connect(f"sqlite:///{state_dir / 'state.db'}")
+    with Session(engine) as session, session.begin():
+        session.add_all(rows)
+    engine.dispose()
+
+
+def test_an_apply_under_way_shows_until_its_hosts_are_ready(state_dir: Path) -> None:
+    row = {"version": 3, "applied_at": 1.0, "previous": None, "generation": HASH, "finished_at": None, "error": None}
+    add(state_dir, ApplyHistory(kind="apply", state="applying", **row))
+
+    assert as_json(state_dir)["apply"] == {"kind": "apply", "state": "applying", "finished_at": None, "error": None}
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["status", "--state-dir", str(state_dir)])
+    assert "apply of version 3 is applying" in result.output
+
+
+def test_replicas_show_beside_what_is_declared(state_dir: Path) -> None:
+    row: dict[str, Any] = {
+        "generation": HASH, "task": "chat", "artifact": "x", "manifest_sha256": "0" * 64, "context": 1,
+        "max_sequences": 1, "weight_bytes": 1, "kv_bytes": 1, "need_bytes": 2, "pinned": False,
+        "residency_priority": 100,
+    }  # fmt: skip
+    add(
+        state_dir,
+        Model(id="tiny", settings={"replicas": {"min": 2, "max": 3}}, **row),
+        Model(id="cold", settings={}, **row),
+    )
+
+    seen = as_json(state_dir)
+
+    assert seen["apply"] is None and seen["models"] == 2
+    assert seen["replicas"] == [{"model": "tiny", "loaded": 1, "min": 2, "max": 3, "neurons": ["alpha"]}]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["status", "--state-dir", str(state_dir)])
+    assert "REPLICAS OF" in result.output
 
 
 def test_a_controller_that_is_gone_shows(state_dir: Path) -> None:
