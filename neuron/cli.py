@@ -45,7 +45,8 @@ def check(config: Path) -> None:
     try:
         settings = load_settings(config)
         for model in settings.models:
-            artifact = open_artifact(locate(model.artifact, settings.base), model.manifest_sha256)
+            folder = locate(model.artifact, settings.base, settings.artifact_store)
+            artifact = open_artifact(folder, model.manifest_sha256)
             click.echo(f"{model.id}: {artifact.manifest.architecture}, context {artifact.manifest.context}, ok")
     except (SettingsError, ArtifactError) as e:
         raise click.ClickException(str(e)) from None

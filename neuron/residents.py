@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeVar
 
+from cortexd.artifacts.download import TransferError
+from cortexd.artifacts.fetch import Progress
 from cortexd.protocol.errors import ApiError, invalid_request, unavailable
 from cortexd.protocol.request import Sampling
 from neuron.artifacts.chat_template import ChatTemplate, defaults, eos_ids
-from neuron.artifacts.store import Artifact, ArtifactError, locate, open_artifact
+from neuron.artifacts.store import Artifact, ArtifactError, open_artifact
 from neuron.artifacts.tokenizer import Tokenizer
 from neuron.device.jobs import DeviceRefused, LoadedInfo, LoadSpec
 from neuron.device.thread import DeviceThread
+from neuron.engine.grammar import Vocabulary
 from neuron.session.base import SessionError
 from neuron.settings import ModelSettings, NeuronSettings
+from neuron.supply import Supply
 
 State = Literal["unloaded", "loading", "loaded", "unloading", "failed"]
 _log = logging.getLogger("neuron")
@@ -27,16 +33,41 @@ _log = logging.getLogger("neuron")
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """What a request needs of a loaded model. ``sampling`` holds the model's defaults."""
+    """What a request needs of a loaded model."""
 
     settings: ModelSettings
     device: DeviceThread
     info: LoadedInfo
     context: int
     tokenizer: Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder(Resident):
+    """A model of task ``embed``."""
+
+    dimensions: int
+    vocab: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chatter(Resident):
+    """A model of task ``chat``. ``sampling`` holds the model's defaults."""
+
     template: ChatTemplate
     eos_token_ids: tuple[int, ...]
     sampling: Sampling
+    vocab: int
+    _vocabulary: list[Vocabulary] = field(default_factory=list, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens for grammars, made when the first request asks for one. Raises GrammarError. From any thread."""
+        with self._lock:
+            if not self._vocabulary:
+                size = max(self.vocab, self.tokenizer.size)
+                self._vocabulary.append(Vocabulary(self.tokenizer.as_json(), size, self.eos_token_ids))
+            return self._vocabulary[0]
 
 
 class Slot:
@@ -47,6 +78,7 @@ class Slot:
         self.state: State = "unloaded"
         self.error: str | None = None
         self.resident: Resident | None = None
+        self.transfer: Progress | None = None  # while the artifact is on its way
         self.lock = asyncio.Lock()
 
 
@@ -56,6 +88,7 @@ class Residents:
     def __init__(self, settings: NeuronSettings, devices: Mapping[str, DeviceThread]) -> None:
         self._settings = settings
         self._devices = devices
+        self._supply = Supply(settings)
         self.slots = {m.id: Slot(m) for m in settings.models}
         self.activating = any(m.pinned for m in settings.models)
 
@@ -75,25 +108,46 @@ class Residents:
             raise unavailable(f"model '{model_id}' is {slot.state} here", retry_after=2, code="model_not_loaded")
         return slot.resident
 
+    def chatter(self, model_id: str) -> Chatter:
+        """As ``resident``; 400 for a model of another task."""
+        resident = self.resident(model_id)
+        if not isinstance(resident, Chatter):
+            raise _wrong_task(model_id, "embed", "chat")
+        return resident
+
+    def embedder(self, model_id: str) -> Embedder:
+        """As ``resident``; 400 for a model of another task."""
+        resident = self.resident(model_id)
+        if not isinstance(resident, Embedder):
+            raise _wrong_task(model_id, "chat", "embed")
+        return resident
+
     async def activate(self) -> None:
         """Load what is pinned, one after the other; a failure is kept for ``/health`` and does not stop the rest."""
         for slot in self.slots.values():
             if slot.settings.pinned:
                 try:
-                    await self.load(slot.settings.id)
+                    await self.load(slot.settings.id, patient=True)
                 except ApiError as e:
                     _log.error("cannot load pinned model %s: %s", slot.settings.id, e.message)
         self.activating = False
 
-    async def load(self, model_id: str) -> Resident:
-        """Load, or wait for the load that is under way. Raises ApiError with the reason."""
+    def stop(self) -> None:
+        """End what is being fetched."""
+        self._supply.stop()
+
+    async def load(self, model_id: str, patient: bool = False) -> Resident:
+        """Load, or wait for the load that is under way. Raises ApiError with the reason.
+
+        ``patient``: wait for a gateway that does not answer yet, where the artifact has to come from there.
+        """
         slot = self.slot(model_id)
         async with slot.lock:
             if slot.resident is not None:
                 return slot.resident
             slot.state, slot.error = "loading", None
             try:
-                slot.resident = await self._load(slot.settings)
+                slot.resident = await self._load(slot.settings, await self._folder(slot, patient))
             except ApiError as e:
                 slot.state, slot.error = "failed", e.message
                 raise
@@ -104,34 +158,52 @@ class Residents:
             _log.info("loaded %s on %s in %.2f s", model_id, slot.settings.devices[0], slot.resident.info.load_s)
             return slot.resident
 
-    async def _load(self, settings: ModelSettings) -> Resident:
-        if settings.task == "embed":
-            message = f"model '{settings.id}' is for embeddings, which this version does not serve yet"
-            raise ApiError(501, "api_error", "not_implemented", message, "model")
+    async def _folder(self, slot: Slot, patient: bool) -> Path:
+        slot.transfer = Progress()
+        try:
+            return await self._supply.folder(slot.settings.artifact, slot.transfer, patient)
+        except ArtifactError as e:
+            raise ApiError(422, "invalid_request_error", "artifact_unusable", str(e)) from e
+        except TransferError as e:
+            message = f"the artifact of '{slot.settings.id}' cannot be fetched: {e}"
+            if e.passing:
+                raise unavailable(message, retry_after=10, code="artifact_unavailable") from e
+            raise ApiError(422, "api_error", "artifact_unusable", message) from e
+        finally:
+            slot.transfer = None
+
+    async def _load(self, settings: ModelSettings, folder: Path) -> Resident:
         if len(settings.devices) > 1:
             message = f"model '{settings.id}' wants {len(settings.devices)} devices; this version uses one a model"
             raise ApiError(501, "api_error", "not_implemented", message)
         try:
-            folder = locate(settings.artifact, self._settings.base)
             artifact = await asyncio.to_thread(open_artifact, folder, settings.manifest_sha256)
             tokenizer = await asyncio.to_thread(Tokenizer, folder)
-            template = ChatTemplate(folder)
+            task = artifact.manifest.task
+            if task != settings.task:
+                raise ArtifactError(f"{folder}: the artifact is of task {task}, the configuration says {settings.task}")
+            template = ChatTemplate(folder) if task == "chat" else None
             said = defaults(folder)
         except ArtifactError as e:
             raise ApiError(422, "invalid_request_error", "artifact_unusable", str(e)) from e
         context = min(settings.context or artifact.manifest.context, artifact.manifest.context)
         device = self._devices[settings.devices[0]]
         info = await self._on_device(device, settings, artifact, context)
+        if template is None:
+            manifest = artifact.manifest
+            return Embedder(settings, device, info, context, tokenizer, manifest.hidden, manifest.vocab)
         given = settings.sampling
         sampled = said.get("do_sample", True) is not False
         sampling = Sampling(
             temperature=_first(given.temperature, said.get("temperature") if sampled else 0.0),
             top_p=_first(given.top_p, said.get("top_p")),
             top_k=_first(given.top_k, said.get("top_k")),
+            min_p=said.get("min_p"),
+            repetition_penalty=said.get("repetition_penalty"),
             max_tokens=given.max_tokens,
         )
         ids = eos_ids(said.get("eos_token_id"), artifact.manifest.eos_token_ids)
-        return Resident(settings, device, info, context, tokenizer, template, ids, sampling)
+        return Chatter(settings, device, info, context, tokenizer, template, ids, sampling, artifact.manifest.vocab)
 
     async def _on_device(
         self, device: DeviceThread, settings: ModelSettings, artifact: Artifact, context: int
@@ -171,3 +243,8 @@ _Value = TypeVar("_Value")
 
 def _first(*values: _Value | None) -> _Value | None:
     return next((v for v in values if v is not None), None)
+
+
+def _wrong_task(model_id: str, task: str, asked: str) -> ApiError:
+    message = f"model '{model_id}' is for {task}, not {asked}"
+    return invalid_request(message, code="wrong_modality", param="model")

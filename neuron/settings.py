@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Literal, Self
@@ -36,8 +37,18 @@ class SamplingSettings(_Section):
     max_tokens: int | None = Field(default=None, ge=1)
 
 
+class LimitSettings(_Section):
+    """Tokens of one request: prompt and answer. More is refused; an answer without a length of its own ends there."""
+
+    input: int | None = Field(default=None, ge=1)
+    output: int | None = Field(default=None, ge=1)
+
+
 class ModelSettings(_Section):
-    """A model that may be loaded here. ``pinned``: loaded at start. ``context`` in tokens (default: the artifact's)."""
+    """A model that may be loaded here. ``pinned``: loaded at start. ``context`` in tokens (default: the artifact's).
+
+    ``tool_parser`` and ``reasoning_parser``: how calls and reasoning are found in the text; None: reasoning is text.
+    """
 
     id: str
     task: Literal["chat", "embed"] = "chat"
@@ -47,11 +58,17 @@ class ModelSettings(_Section):
     context: int | None = Field(default=None, ge=1)
     max_sequences: int = Field(default=4, ge=1)
     pinned: bool = False
+    tool_parser: Literal["hermes"] = "hermes"
+    reasoning_parser: Literal["think"] | None = None
     sampling: SamplingSettings = SamplingSettings()
+    limit: LimitSettings = LimitSettings()
 
 
 class NeuronSettings(_Section):
-    """The whole file. ``listen`` is HOST:PORT; with ``token_file`` callers must send the token in it as a bearer."""
+    """The whole file. ``listen`` is HOST:PORT; with ``token_file`` callers must send the token in it as a bearer.
+
+    Artifacts named ``sha256:DIGEST`` lie in ``artifact_store``; what is not there is fetched below ``artifact_url``.
+    """
 
     name: str
     listen: str = "127.0.0.1:13131"
@@ -61,6 +78,9 @@ class NeuronSettings(_Section):
     drain_s: float = Field(default=20, ge=0)
     devices: tuple[DeviceSettings, ...] = Field(min_length=1)
     models: tuple[ModelSettings, ...] = ()
+    artifact_store: Path | None = None
+    """Relative to the folder of the file as it was named (links in its path are not followed)."""
+    artifact_url: str | None = Field(default=None, pattern=r"^https?://")
     base: Path = Path()
     """Folder that relative artifact paths start from: that of the file."""
 
@@ -74,6 +94,8 @@ class NeuronSettings(_Section):
         for model in self.models:
             if unknown := sorted(set(model.devices) - set(names)):
                 raise ValueError(f"model {model.id} wants device {unknown[0]}; there is {', '.join(names)}")
+            if model.artifact.startswith("sha256:") and self.artifact_store is None:
+                raise ValueError(f"model {model.id} has its artifact in the store, and artifact_store names none")
         return self
 
 
@@ -87,6 +109,9 @@ def load_settings(path: Path) -> NeuronSettings:
         raise SettingsError(f"{path}: {e}") from e
     if "base" in raw:
         raise SettingsError(f"{path}: base: not a key of this file")
+    if isinstance(raw.get("artifact_store"), str):
+        # the file lies behind a link to the live generation, the store beside that link
+        raw["artifact_store"] = os.path.normpath(path.parent.absolute() / raw["artifact_store"])
     try:
         return NeuronSettings.model_validate(raw | {"base": path.parent.resolve()})
     except ValidationError as e:

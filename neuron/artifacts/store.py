@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from cortexd.artifacts.store import SCHEME, Store, StoreError
 from cortexd.protocol.manifest import Manifest
 
 BUILTIN = Path(__file__).resolve().parent / "builtin"
@@ -25,8 +26,13 @@ class Artifact:
     sha256: str
 
 
-def locate(source: str, base: Path) -> Path:
-    """The folder of ``builtin:NAME``, or of a path that is relative to ``base``."""
+def locate(source: str, base: Path, store: Path | None = None) -> Path:
+    """The folder of ``builtin:NAME``, of ``sha256:DIGEST`` in ``store``, or of a path that is relative to ``base``."""
+    if source.startswith(SCHEME) and store is not None:
+        try:
+            return Store(store).folder(source.removeprefix(SCHEME))
+        except StoreError as e:
+            raise ArtifactError(str(e)) from e
     if source.startswith("builtin:"):
         return BUILTIN / source.removeprefix("builtin:")
     return base / source

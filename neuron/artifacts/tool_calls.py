@@ -7,25 +7,39 @@ call but is none stays text, so nothing that the model said is lost.
 from __future__ import annotations
 
 import json
+import re
 
-from cortexd.protocol.events import Event, PartEnded, PartStarted, TextDelta, ToolArgumentsDelta
+from cortexd.protocol.events import Event, PartEnded, PartStarted, TextDelta, TokenLogprob, ToolArgumentsDelta
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+# A quote that begins or ends a JSON string.
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 
 
 class ToolCallParser:
-    """Text to part events. ``calls`` counts the calls found; ``enabled`` false passes everything on as text."""
+    """Text to part events of one choice. ``calls`` counts the calls found; ``enabled`` false passes all on as text.
 
-    def __init__(self, request_id: str, *, enabled: bool) -> None:
+    Logprobs go with the text that comes out next; those of a call are dropped with its markup.
+    """
+
+    def __init__(self, request_id: str, *, enabled: bool, choice: int = 0) -> None:
         self._id = request_id
         self._enabled = enabled
         self._held = ""
         self._parts = 0
         self._text_open = False
+        self._choice = choice
+        self._logprobs: tuple[TokenLogprob, ...] = ()
         self.calls = 0
 
-    def push(self, text: str) -> list[Event]:
-        """Events that this text completes."""
+    def skip_part(self) -> int:
+        """The number of a part that somebody else says; before the first of this parser."""
+        self._parts += 1
+        return self._parts - 1
+
+    def push(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> list[Event]:
+        """Events that this text completes; ``logprobs`` are of its tokens."""
+        self._logprobs += logprobs
         if not self._enabled:
             return self._text(text)
         self._held += text
@@ -37,7 +51,7 @@ class ToolCallParser:
                 events += self._text(self._held[: len(self._held) - keep])
                 self._held = self._held[len(self._held) - keep :]
                 return events
-            end = self._held.find(CLOSE, start)
+            end = _close(self._held, start + len(OPEN))
             events += self._text(self._held[:start])
             self._held = self._held[start:]
             if end < 0:
@@ -52,21 +66,24 @@ class ToolCallParser:
         return events + self._end_text()
 
     def _text(self, text: str) -> list[Event]:
+        if not text and (self._held or not self._logprobs):
+            return []
         # line breaks between calls, and before the first, belong to the markup
-        if not text or (self._enabled and not self._text_open and self.calls and not text.strip()):
+        if self._enabled and not self._text_open and self.calls and not text.strip():
             return []
         started: list[Event] = []
         if not self._text_open:
             self._text_open = True
-            started = [PartStarted(self._parts, "text")]
+            started = [PartStarted(self._parts, "text", choice=self._choice)]
             self._parts += 1
-        return [*started, TextDelta(text)]
+        logprobs, self._logprobs = self._logprobs, ()
+        return [*started, TextDelta(text, self._choice, logprobs)]
 
     def _end_text(self) -> list[Event]:
         if not self._text_open:
             return []
         self._text_open = False
-        return [PartEnded(self._parts - 1)]
+        return [PartEnded(self._parts - 1, self._choice)]
 
     def _call(self, markup: str) -> list[Event]:
         try:
@@ -80,9 +97,18 @@ class ToolCallParser:
         index = self._parts
         self._parts += 1
         self.calls += 1
+        self._logprobs = ()
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        started = PartStarted(index, "tool_call", f"call_{self._id}_{self.calls - 1}", name)
-        return [*ended, started, ToolArgumentsDelta(text), PartEnded(index)]
+        started = PartStarted(index, "tool_call", f"call_{self._id}_{self.calls - 1}", name, self._choice)
+        return [*ended, started, ToolArgumentsDelta(text, self._choice), PartEnded(index, self._choice)]
+
+
+def _close(text: str, start: int) -> int:
+    """Where the call that begins at ``start`` is closed; -1: not yet. The mark within a JSON string closes nothing."""
+    end = text.find(CLOSE, start)
+    while end >= 0 and len(_QUOTE.findall(text, start, end)) % 2:
+        end = text.find(CLOSE, end + len(CLOSE))
+    return end
 
 
 def _overlap(text: str, marker: str) -> int:

@@ -16,8 +16,11 @@ from neuron.device.jobs import (
     DeviceRefused,
     DeviceSpec,
     DeviceStatus,
+    Embed,
+    EmbedSpec,
     GenerationSpec,
     Job,
+    LoadSpec,
     ModelCounters,
     Shutdown,
     Submit,
@@ -38,6 +41,7 @@ class Door:
         self._lock = threading.Lock()
         self._health: DeviceHealth = "starting"
         self._reason: str | None = None
+        self._held: str | None = None
         self._models: dict[int, LoadedModel] = {}
         self._live: dict[str, bool] = {}  # accepted request -> an abort is on its way
         self._control_jobs = 0
@@ -52,16 +56,20 @@ class Door:
         """Why the device takes nothing more."""
         return self._reason or f"{self._device.name} has not started"
 
-    def admit_request(self, handle: int, spec: GenerationSpec, job: Callable[[], Submit]) -> None:
+    @property
+    def busy(self) -> bool:
+        return bool(self._live)
+
+    def hold(self, reason: str) -> None:
+        """Let nothing new in, for ``reason``; what is inside goes on."""
+        with self._lock:
+            self._held = reason
+
+    def admit_request(self, handle: int, spec: GenerationSpec | EmbedSpec, job: Callable[[], Submit | Embed]) -> None:
         """Queue ``job()``, or raise DeviceRefused."""
         with self._lock:
             model = self._model(handle)
-            longest = model.spec.context - 1
-            if not 0 < len(spec.tokens) <= longest:
-                name = model.spec.model_id
-                raise DeviceRefused(f"the prompt has {len(spec.tokens)} tokens; {name} takes 1 to {longest}")
-            if spec.max_tokens < 1:
-                raise DeviceRefused(f"max_tokens must be at least 1, not {spec.max_tokens}")
+            _check(model.spec, spec)
             if spec.request_id in self._live:
                 raise DeviceRefused(f"the request id {spec.request_id} is in use")
             if model.pending >= model.capacity:
@@ -137,6 +145,7 @@ class Door:
                 old.requests + counts.requests,
                 old.prompt_tokens + counts.prompt_tokens,
                 old.completion_tokens + counts.completion_tokens,
+                old.cached_tokens + counts.cached_tokens,
             )
 
     def snapshot(self, progress: int) -> DeviceStatus:
@@ -156,6 +165,8 @@ class Door:
     def _refuse_when_down(self) -> None:
         if self._health != "ok":
             raise DeviceRefused(self.reason)
+        if self._held is not None:
+            raise DeviceRefused(self._held, retry_after=5)
 
     def _model(self, handle: int) -> LoadedModel:
         self._refuse_when_down()
@@ -163,3 +174,24 @@ class Door:
         if model is None or model.leaving:
             raise DeviceRefused(f"no model has the handle {handle} on {self._device.name}; it was unloaded")
         return model
+
+
+def _check(model: LoadSpec, spec: GenerationSpec | EmbedSpec) -> None:
+    """Raise DeviceRefused for what the model cannot do."""
+    name, task = model.model_id, model.manifest.task
+    if isinstance(spec, EmbedSpec):
+        if task != "embed":
+            raise DeviceRefused(f"{name} is a model of task {task!r}; it makes no vectors")
+        if not spec.inputs:
+            raise DeviceRefused("there is nothing to embed")
+        for tokens in spec.inputs:
+            if not 0 < len(tokens) <= model.context:
+                raise DeviceRefused(f"an input has {len(tokens)} tokens; {name} takes 1 to {model.context}")
+        return
+    if task != "chat":
+        raise DeviceRefused(f"{name} is a model of task {task!r}; it generates no text")
+    longest = model.context - 1
+    if not 0 < len(spec.tokens) <= longest:
+        raise DeviceRefused(f"the prompt has {len(spec.tokens)} tokens; {name} takes 1 to {longest}")
+    if spec.max_tokens < 1:
+        raise DeviceRefused(f"max_tokens must be at least 1, not {spec.max_tokens}")

@@ -10,13 +10,17 @@ from typing import Literal
 
 from cortexd.protocol.manifest import Manifest
 from cortexd.protocol.request import Sampling
-from neuron.engine.events import EndReason, GenerationEnded, GenerationFailed, TokenEvent, TokenProduced
+from neuron.engine.events import Embedded, EndReason, GenerationEnded, GenerationFailed, TokenEvent, TokenProduced
+from neuron.engine.grammar import Grammar
 
 __all__ = [
     "Abort",
     "DeviceRefused",
     "DeviceSpec",
     "DeviceStatus",
+    "Embed",
+    "EmbedSpec",
+    "Embedded",
     "EndReason",
     "GenerationEnded",
     "GenerationFailed",
@@ -74,12 +78,16 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadedInfo:
-    """``handle`` is how others name the loaded model; it is never used again after ``unload``."""
+    """``handle`` is how others name the loaded model; it is never used again after ``unload``.
+
+    ``measured_bytes``: what weights, KV pool and activations really take on the device; None where nobody could tell.
+    """
 
     handle: int
     weight_bytes: int
     kv_bytes: int
     load_s: float
+    measured_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,9 @@ class GenerationSpec:
     """A prompt to continue. ``sampling`` is already merged with the model's defaults; its ``stop`` is not used here:
     stop strings are text, so whoever makes text from the tokens finds them (``neuron.engine.detokenize``) and aborts.
 
-    ``max_tokens`` is cut to what the context leaves after the prompt.
+    ``max_tokens`` is cut to what the context leaves after the prompt. ``top_logprobs`` is how many alternatives to tell
+    for each token (None: no logprobs at all). ``sibling``: a further answer to the prompt of another request, which
+    counts that prompt and the request. ``grammar``: what the answer must follow.
     """
 
     request_id: str
@@ -95,6 +105,17 @@ class GenerationSpec:
     sampling: Sampling
     eos_token_ids: tuple[int, ...]
     max_tokens: int
+    top_logprobs: int | None = None
+    sibling: bool = False
+    grammar: Grammar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSpec:
+    """Texts, in token ids, to make vectors of."""
+
+    request_id: str
+    inputs: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,7 @@ class ModelCounters:
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +198,16 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """As ``Submit``; the last event is ``Embedded`` or ``GenerationFailed``."""
+
+    handle: int
+    spec: EmbedSpec
+    on_event: OnEvent
+    submitted_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     request_id: str
 
@@ -190,4 +222,4 @@ class Shutdown:
     pass
 
 
-Job = Load | Unload | Submit | Abort | Memory | Shutdown
+Job = Load | Unload | Submit | Embed | Abort | Memory | Shutdown

@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from typing import cast
 
-from neuron.device.jobs import LoadSpec, ModelCounters, ModelStatus, OnEvent, Submit
-from neuron.engine.events import GenerationEnded, GenerationFailed, TokenEvent, TokenProduced
+from neuron.device.jobs import Embed, LoadSpec, ModelCounters, ModelStatus, OnEvent, Submit
+from neuron.engine.embed import EmbeddingEngine, EmbeddingRequest
+from neuron.engine.events import Embedded, GenerationEnded, GenerationFailed, TokenEvent, TokenProduced
 from neuron.engine.loop import Engine
 from neuron.engine.sampler import prepare
 from neuron.engine.sequence import EngineRequest
-from neuron.session.base import Session
+from neuron.session.base import Encoder, Session
 
 _log = logging.getLogger("neuron.device")
 _MAX_RETRY_AFTER_S = 60
@@ -27,7 +29,7 @@ class LoadedModel:
         self,
         handle: int,
         spec: LoadSpec,
-        session: Session,
+        session: Session | Encoder,
         clock: Callable[[], float],
         max_waiting: int,
         ended: Callable[[LoadedModel, str, ModelCounters], None],
@@ -42,6 +44,7 @@ class LoadedModel:
         self._max_waiting = max_waiting
         self._ended = ended
         self._sinks: dict[str, OnEvent] = {}
+        self._siblings: set[str] = set()
         self._mean_request_s = 1.0
         self._steps_before = 0
         self.engine = self._new_engine()
@@ -55,11 +58,19 @@ class LoadedModel:
         """Batches that ran, over the life of the model."""
         return self._steps_before + self.engine.steps
 
-    def submit(self, job: Submit) -> None:
+    def submit(self, job: Submit | Embed) -> None:
         """Hand the request to the engine; it starts with the next step."""
+        self._sinks[job.spec.request_id] = job.on_event
+        if isinstance(job, Submit) and job.spec.sibling:
+            self._siblings.add(job.spec.request_id)
+        engine = self.engine
+        if isinstance(engine, EmbeddingEngine):
+            assert isinstance(job, Embed)  # noqa: S101  (the door lets nothing else in)
+            engine.submit(EmbeddingRequest(job.spec.request_id, job.spec.inputs, job.submitted_at))
+            return
+        assert isinstance(job, Submit)  # noqa: S101
         spec = job.spec
-        self._sinks[spec.request_id] = job.on_event
-        self.engine.submit(
+        engine.submit(
             EngineRequest(
                 spec.request_id,
                 spec.tokens,
@@ -68,6 +79,9 @@ class LoadedModel:
                 spec.max_tokens,
                 job.submitted_at,
                 job.entropy,
+                spec.top_logprobs,
+                spec.sibling,
+                spec.grammar,
             )
         )
 
@@ -105,8 +119,8 @@ class LoadedModel:
 
     def status(self) -> ModelStatus:
         """Numbers that are each right, though not all of the same instant; any thread."""
-        engine, kv = self.engine, self.engine.kv
-        in_flight = kv.in_use
+        engine = self.engine
+        in_flight = engine.running
         return ModelStatus(
             handle=self.handle,
             model_id=self.spec.model_id,
@@ -114,8 +128,8 @@ class LoadedModel:
             context=self.spec.context,
             in_flight=in_flight,
             queue_depth=max(0, self.pending - in_flight),
-            kv_tokens_used=kv.used,
-            kv_tokens_total=kv.capacity,
+            kv_tokens_used=engine.kv_used,
+            kv_tokens_total=engine.kv_total,
             weight_bytes=self.spec.manifest.weight_bytes,
             kv_bytes=self.session.kv_bytes,
             steps=self.steps,
@@ -123,14 +137,24 @@ class LoadedModel:
             decode_tok_s=engine.decode_speed.tokens_per_s,
         )
 
-    def _new_engine(self) -> Engine:
-        return Engine(self.session, self.publish, self._clock, self._max_waiting)
+    def _new_engine(self) -> Engine | EmbeddingEngine:
+        if self.spec.manifest.task == "embed":
+            return EmbeddingEngine(cast(Encoder, self.session), self.publish, self._clock)
+        return Engine(cast(Session, self.session), self.publish, self._clock, self._max_waiting)
 
-    def _book(self, event: GenerationEnded | GenerationFailed) -> None:
-        if isinstance(event, GenerationEnded):
-            took = event.prefill_s + event.decode_s
+    def _book(self, event: GenerationEnded | GenerationFailed | Embedded) -> None:
+        took, completion, cached = None, 0, 0
+        if isinstance(event, Embedded):
+            took = event.compute_s
+        else:
+            completion = event.completion_tokens
+            if isinstance(event, GenerationEnded):
+                took, cached = event.prefill_s + event.decode_s, event.cached_tokens
+        if took is not None:
             self._mean_request_s += 0.2 * (took - self._mean_request_s)
-        self._ended(self, event.request_id, ModelCounters(1, event.prompt_tokens, event.completion_tokens))
+        requests = 0 if event.request_id in self._siblings else 1
+        self._siblings.discard(event.request_id)
+        self._ended(self, event.request_id, ModelCounters(requests, event.prompt_tokens, completion, cached))
 
 
 def _nobody(event: TokenEvent) -> None:

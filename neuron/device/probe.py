@@ -6,6 +6,7 @@ A GPU is found through NVIDIA's management library; a CPU device is declared, wi
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +56,17 @@ def cuda_free_bytes(index: int) -> int:
     """Free memory of GPU ``index`` now, other processes' use counted. Raises ProbeError."""
     with _nvml() as nvml:
         return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index)).free)
+
+
+def cuda_used_bytes(index: int) -> int:
+    """Memory of GPU ``index`` in use now, by whatever process. Raises ProbeError."""
+    with _nvml() as nvml:
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index)).used)
+
+
+def host_memory_bytes() -> int:
+    """All memory of this host, whatever is free of it."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cpu_devices(count: int, memory_bytes: int) -> tuple[DeviceInfo, ...]:

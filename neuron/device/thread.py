@@ -21,6 +21,8 @@ from neuron.device.jobs import (
     DeviceRefused,
     DeviceSpec,
     DeviceStatus,
+    Embed,
+    EmbedSpec,
     GenerationSpec,
     Job,
     Load,
@@ -34,11 +36,12 @@ from neuron.device.jobs import (
     Unload,
 )
 from neuron.device.memory import check_fits, check_request
+from neuron.device.meter import Meter, process_bytes
 from neuron.device.model import LoadedModel
-from neuron.device.probe import ProbeError, cuda_free_bytes
+from neuron.device.probe import ProbeError, cuda_free_bytes, cuda_used_bytes
 from neuron.engine.sampler import prepare
-from neuron.session.base import SessionError, SessionFactory, SessionSpec
-from neuron.session.ort import OrtSession
+from neuron.session.base import Encoder, Session, SessionError, SessionFactory, SessionSpec
+from neuron.session.encoder import open_session
 
 T = TypeVar("T")
 
@@ -46,6 +49,13 @@ _log = logging.getLogger("neuron.device")
 
 MAX_WAITING = 64
 """Requests that may wait for a row, per model, before the door says no."""
+
+LOAD_LIMIT_S = 1800.0
+"""How long one load may take. While it lasts nothing can be seen of its progress, so this much is believed."""
+
+_IDLE_BEAT_S = 5.0
+WARM_S = 5.0
+"""How long a model may run after its load, to take what it will need; longer than that, and it is not measured."""
 
 _FAILED = "the model failed while it generated; the neuron's log has the cause"
 _handles = itertools.count(1)  # over all devices of the process, so that a handle names one model only
@@ -61,7 +71,7 @@ class DeviceThread:
     def __init__(
         self,
         device: DeviceSpec,
-        session_factory: SessionFactory = OrtSession,
+        session_factory: SessionFactory = open_session,
         *,
         free_bytes: Callable[[], int] | None = None,
         max_waiting: int = MAX_WAITING,
@@ -79,6 +89,9 @@ class DeviceThread:
         # the thread's own, in the order in which the models take turns
         self._models: dict[int, LoadedModel] = {}
         self._steps = 0
+        # written by the thread, read by ``stalled_s``
+        self._got_on_at = clock()
+        self._loading_since: float | None = None
 
     # --- any thread -----------------------------------------------------------------------------------------------
 
@@ -134,6 +147,10 @@ class DeviceThread:
         entropy = secrets.randbits(64)
         self._door.admit_request(handle, spec, lambda: Submit(handle, spec, on_event, self._clock(), entropy))
 
+    def embed(self, handle: int, spec: EmbedSpec, on_event: OnEvent) -> None:
+        """Make vectors; ``on_event`` and DeviceRefused as in ``submit``."""
+        self._door.admit_request(handle, spec, lambda: Embed(handle, spec, on_event, self._clock()))
+
     def abort(self, request_id: str) -> None:
         """End a request; its last event comes within one step. Nothing happens for one that has ended."""
         self._door.admit_abort(request_id)
@@ -141,6 +158,30 @@ class DeviceThread:
     def status(self) -> DeviceStatus:
         """A snapshot; waits for nothing."""
         return self._door.snapshot(self._steps)
+
+    def stalled_s(self) -> float:
+        """Seconds since the thread last got on: a step computed, a job done, or nothing found to do.
+
+        A load counts as getting on for LOAD_LIMIT_S seconds. Waits for nothing.
+        """
+        now, loading_since = self._clock(), self._loading_since
+        if loading_since is not None:
+            return max(0.0, now - loading_since - LOAD_LIMIT_S)
+        return now - self._got_on_at
+
+    def hold(self, reason: str) -> None:
+        """Take no more requests and loads: they are refused with ``reason`` and a time to come back."""
+        self._door.hold(reason)
+
+    @property
+    def poisoned(self) -> bool:
+        """Nothing runs here until the process ends."""
+        return self._door.poisoned
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request that was accepted has not ended."""
+        return self._door.busy
 
     # --- the device's thread --------------------------------------------------------------------------------------
 
@@ -160,25 +201,34 @@ class DeviceThread:
             job = self._next_job()
             if isinstance(job, Shutdown):
                 return
-            if job is None:
-                self._step_one_model()
-            else:
+            if job is not None:
                 self._do(job)
+            elif self._working and not self._step_one_model():
+                continue  # work, and nothing came of it: that is not getting on
+            self._got_on_at = self._clock()
+
+    @property
+    def _working(self) -> bool:
+        return any(not model.engine.idle for model in self._models.values())
 
     def _next_job(self) -> Job | None:
-        """The next job; None when there is none and a model has work to do. Without work it sleeps here."""
-        working = any(not model.engine.idle for model in self._models.values())
+        """The next job, or None. Without work it waits here, and comes round now and then to show that it lives."""
         try:
-            return self._door.jobs.get(block=not working)
+            return self._door.jobs.get(block=not self._working, timeout=_IDLE_BEAT_S)
         except queue.Empty:
             return None
 
-    def _step_one_model(self) -> None:
-        """One step of the next model that has work: models take turns, and jobs are seen between any two steps."""
+    def _step_one_model(self) -> bool:
+        """One step of the next model that has work: models take turns, and jobs are seen between any two steps.
+
+        False when the step had nothing to compute.
+        """
         model = next(model for model in self._models.values() if not model.engine.idle)
         self._models[model.handle] = self._models.pop(model.handle)  # to the end of the line
         try:
-            self._steps += model.engine.step()
+            computed = model.engine.step()
+            self._steps += computed
+            return computed
         except SessionError as e:
             _log.error("model %s failed on %s: %s", model.spec.model_id, self.device.name, e)
             if e.poisons:
@@ -188,16 +238,19 @@ class DeviceThread:
         except Exception:  # noqa: BLE001  (a defect of ours ends this model's requests, not the device)
             _log.exception("the engine of model %s failed on %s", model.spec.model_id, self.device.name)
             model.fail_all(_FAILED)
+        return True
 
     def _do(self, job: Job) -> None:
         match job:
-            case Submit():
+            case Submit() | Embed():
                 self._do_submit(job)
             case Abort():
                 for model in self._models.values():
                     model.engine.abort(job.request_id)
             case Load():
+                self._loading_since = self._clock()
                 self._do_control(job.result, lambda: self._do_load(job.spec))
+                self._loading_since = None
             case Unload():
                 self._do_control(job.result, lambda: self._do_unload(job.handle), even_if_cancelled=True)
             case Memory():
@@ -225,17 +278,29 @@ class DeviceThread:
     def _do_load(self, spec: LoadSpec) -> LoadedInfo:
         check_fits(spec, self.device, self._measure())
         device, started = self.device, self._clock()
-        session = self._open(
-            SessionSpec(
-                spec.artifact, spec.manifest, spec.rows, spec.context, device.kind, device.index, device.threads
-            )
+        wanted = SessionSpec(
+            spec.artifact, spec.manifest, spec.rows, spec.context, device.kind, device.index, device.threads
         )
+        prepare = getattr(self._open, "prepare", None)
+        if prepare is not None:
+            prepare(wanted)
+        meter = self._meter()
+        try:
+            session = self._open(wanted)
+            measured = _took(session, meter, device.kind)
+        finally:
+            meter.close()
         model = LoadedModel(next(_handles), spec, session, self._clock, self._max_waiting, self._door.request_ended)
         self._models[model.handle] = model
         self._door.add_model(model)
         took = self._clock() - started
         _log.info("loaded %s on %s in %.1f s, handle %d", spec.model_id, device.name, took, model.handle)
-        return LoadedInfo(model.handle, spec.manifest.weight_bytes, session.kv_bytes, took)
+        return LoadedInfo(model.handle, spec.manifest.weight_bytes, session.kv_bytes, took, measured)
+
+    def _meter(self) -> Meter:
+        if self.device.kind == "cuda":
+            return Meter(functools.partial(cuda_used_bytes, self.device.index), alone=False)
+        return Meter(process_bytes, alone=True)
 
     def _do_unload(self, handle: int) -> int:
         model = self._models[handle]
@@ -247,7 +312,7 @@ class DeviceThread:
         _log.info("unloaded %s from %s", model.spec.model_id, self.device.name)
         return freed
 
-    def _do_submit(self, job: Submit) -> None:
+    def _do_submit(self, job: Submit | Embed) -> None:
         # its model is here: an Unload comes after every request that passed the door, and closes it to others
         model = self._models[job.handle]
         model.submit(job)
@@ -277,7 +342,7 @@ class DeviceThread:
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self._door.jobs.get_nowait()
-                if isinstance(job, Submit):
+                if isinstance(job, Submit | Embed):
                     self._models[job.handle].submit(job)
                 elif isinstance(job, Load | Unload | Memory) and job.result.set_running_or_notify_cancel():
                     job.result.set_exception(DeviceRefused(self._door.reason))
@@ -286,3 +351,21 @@ class DeviceThread:
             if not self._door.poisoned:
                 model.session.close()
                 self._door.remove_model(model.handle)
+
+
+def _took(session: Session | Encoder, meter: Meter, kind: str) -> int | None:
+    """What the session takes at most, once it has run: None if it was not run, or nobody can tell.
+
+    Raises SessionError, and then the session is closed: what does not run once is not loaded.
+    """
+    try:
+        touched = session.warm(WARM_S)
+    except SessionError as e:
+        if not e.poisons:
+            session.close()
+        raise
+    grown = meter.grown()
+    if touched is None or grown is None:
+        return None
+    # On a CPU, a part of the KV pool that nobody wrote to is reserved, but not there yet.
+    return grown + (session.kv_bytes - touched if kind == "cpu" else 0)

@@ -74,6 +74,8 @@ class Detokenizer:
 
     The stop string itself, and whatever follows it, is never part of the text. Of several, the one that is complete
     first counts, and of those the longest: as if the text came character by character, however the tokens cut it.
+
+    ``received`` counts the characters that came from the tokens so far, ``shown`` those that were given out.
     """
 
     def __init__(self, source: TokenText, stop: Sequence[str] = ()) -> None:
@@ -82,6 +84,8 @@ class Detokenizer:
         self._source = source
         self._stop = tuple(stop)
         self._held = ""
+        self.received = 0
+        self.shown = 0
         self.stopped: str | None = None
 
     def push(self, token: int) -> str:
@@ -93,18 +97,22 @@ class Detokenizer:
         if self.stopped is not None:
             return ""
         text = self._show(self._source.flush()) + self._held
+        self.shown += len(self._held)
         self._held = ""
         return text
 
     def _show(self, new: str) -> str:
         text = self._held + new
+        self.received += len(new)
         found = [(at + len(s), at, s) for s in self._stop if (at := text.find(s)) >= 0]
         if found:
             _, at, self.stopped = min(found)
             self._held = ""
+            self.shown += at
             return text[:at]
         hold_from = self._possible_start(text)
         self._held = text[hold_from:]
+        self.shown += hold_from
         return text[:hold_from]
 
     def _possible_start(self, text: str) -> int:

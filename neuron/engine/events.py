@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron.engine.logprobs import Logprobs
+
 EndReason = Literal["stop", "length", "abort"]
 
 
@@ -14,14 +19,15 @@ class TokenProduced:
 
     request_id: str
     token: int
-    logprob: float | None = None
+    logprobs: Logprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationEnded:
     """The clean end. Times in seconds: waiting for a row, computing the prompt, generating.
 
-    ``prompt_tokens`` is the share of the prompt that was computed: all of it, unless the request was aborted before.
+    ``prompt_tokens`` is the share of the prompt that is in the cache: all of it, unless the request was aborted before.
+    ``cached_tokens`` of these were there when the request came.
     ``completion_tokens`` counts every sampled token, the EOS included. These are the numbers that the device adds to
     its own books, so a usage row must take them from here rather than count ``TokenProduced``.
     """
@@ -46,4 +52,19 @@ class GenerationFailed:
     completion_tokens: int
 
 
-TokenEvent = TokenProduced | GenerationEnded | GenerationFailed
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """The clean end of an embedding: ``vectors`` ``[inputs, dimensions]`` in the order of the inputs.
+
+    ``prompt_tokens`` counts all inputs. Times in seconds: until the first input was computed, and from there to the
+    end.
+    """
+
+    request_id: str
+    vectors: NDArray[np.float32]
+    prompt_tokens: int
+    queue_s: float
+    compute_s: float
+
+
+TokenEvent = TokenProduced | GenerationEnded | GenerationFailed | Embedded

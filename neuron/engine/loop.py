@@ -9,24 +9,10 @@ import numpy as np
 
 from neuron.engine.events import TokenEvent
 from neuron.engine.kv import KvPool
-from neuron.engine.sampler import choose
 from neuron.engine.scheduler import Batch, Decode, PrefillChunk, QueueFull, Scheduler
 from neuron.engine.sequence import EngineRequest, Sequence
+from neuron.engine.speed import Speed
 from neuron.session.base import Logits, Session
-
-_SMOOTHING = 0.2
-
-
-class Speed:
-    """Tokens per second, smoothed over the last steps."""
-
-    def __init__(self) -> None:
-        self.tokens_per_s = 0.0
-
-    def add(self, tokens: int, seconds: float) -> None:
-        if seconds > 0:
-            now = tokens / seconds
-            self.tokens_per_s += (now - self.tokens_per_s) * (_SMOOTHING if self.tokens_per_s else 1.0)
 
 
 class Engine:
@@ -62,6 +48,21 @@ class Engine:
         self._inbox.append(request_id)
 
     @property
+    def running(self) -> int:
+        """Requests that hold a row."""
+        return self.kv.in_use
+
+    @property
+    def kv_used(self) -> int:
+        """Tokens in the KV pool."""
+        return self.kv.used
+
+    @property
+    def kv_total(self) -> int:
+        """Tokens that the KV pool can hold."""
+        return self.kv.capacity
+
+    @property
     def idle(self) -> bool:
         """No step has anything to do."""
         return not self._inbox and self.scheduler.idle
@@ -74,9 +75,10 @@ class Engine:
         if batch is None:
             return False
         logits = self._run(batch)
-        chosen = [choose(logits[i], s.request.plan, s.random) for i, s in batch.sampled]
+        chosen = [s.choose(logits[i]) for i, s in batch.sampled]
+        told = [s.told(logits[i], token) for (i, s), token in zip(batch.sampled, chosen, strict=True)]
         now = self._clock()
-        events = self.scheduler.update(batch, chosen, now)
+        events = self.scheduler.update(batch, chosen, now, told)
         self._measure(batch, now - started)
         for event in events:
             self._publish(event)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuron.engine.events import EndReason, GenerationEnded, TokenEvent, TokenProduced
 from neuron.engine.kv import KvCorrupt, KvPool
+from neuron.engine.logprobs import Logprobs
 from neuron.engine.sequence import Sequence
 
 
@@ -105,16 +106,25 @@ class Scheduler:
         self._prefilled_last = False
         return self._decode() if self.decoding else None
 
-    def update(self, batch: Batch, chosen: SequenceOf[int | None], now: float) -> list[TokenEvent]:
-        """Book what ``batch`` did. ``chosen`` has one token per entry of ``batch.sampled``; None is unusable logits."""
+    def update(
+        self,
+        batch: Batch,
+        chosen: SequenceOf[int | None],
+        now: float,
+        told: SequenceOf[Logprobs | None] | None = None,
+    ) -> list[TokenEvent]:
+        """Book what ``batch`` did. ``chosen`` has one token per entry of ``batch.sampled``; None is unusable logits.
+
+        ``told`` has what clients want to know of each of these tokens.
+        """
         if isinstance(batch, PrefillChunk):
             self._book_chunk(batch, now)
         else:
             for sequence in batch.sequences:
                 self.kv.grow(sequence.row, 1)
         events: list[TokenEvent] = []
-        for (_, sequence), token in zip(batch.sampled, chosen, strict=True):
-            events += self._book_token(sequence, token, now)
+        for (_, sequence), token, known in zip(batch.sampled, chosen, told or [None] * len(chosen), strict=True):
+            events += self._book_token(sequence, token, known, now)
         return events
 
     def check_integrity(self) -> None:
@@ -128,11 +138,13 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         while self.waiting:
-            row = self.kv.acquire(self.waiting[0].tokens_at_most(self.kv.context))
+            first = self.waiting[0]
+            row = self.kv.acquire(first.tokens_at_most(self.kv.context), first.request.prompt)
             if row is None:
                 return  # nobody overtakes the first one: a large request must not starve
             sequence = self.waiting.popleft()
             sequence.row, sequence.admitted_at = row, now
+            sequence.cached = sequence.computed = self.kv.lengths[row]
             self.prefilling.append(sequence)
 
     def _next_chunk(self) -> PrefillChunk:
@@ -145,13 +157,13 @@ class Scheduler:
     def _decode(self) -> Decode:
         """All rows up to the highest one that generates.
 
-        A row in between that waits for its next prompt chunk, or belongs to nobody, gets token 0 at the position after
-        its last token. That writes garbage there, and nobody ever reads it: the next chunk of this row (or the first
-        one of its next owner, at position 0) writes that same position in the very call that first attends to it.
-        A row is never full while it idles, because a prompt leaves room for at least one token.
+        A row in between that waits for its next prompt chunk gets token 0 at the position after its last token. That
+        writes garbage there, and nobody ever reads it: the next chunk of this row writes that same position in the very
+        call that first attends to it. A row is never full while it idles, because a prompt leaves room for at least one
+        token. A row that belongs to nobody gets its own first token at position 0: what it keeps stays as it is.
         """
         n = max(self.decoding) + 1
-        tokens = np.zeros(n, np.int64)
+        tokens = np.array([self.kv.idle_token(row) for row in range(n)], np.int64)
         for row, sequence in self.decoding.items():
             tokens[row] = sequence.generated[-1]
         return Decode(tuple(self.decoding.values()), tokens, np.array(self.kv.lengths[:n], np.int64))
@@ -167,14 +179,16 @@ class Scheduler:
         else:
             self.prefilling.append(sequence)
 
-    def _book_token(self, sequence: Sequence, token: int | None, now: float) -> list[TokenEvent]:
+    def _book_token(
+        self, sequence: Sequence, token: int | None, known: Logprobs | None, now: float
+    ) -> list[TokenEvent]:
         if token is None:
-            self._remove(sequence)
-            return [sequence.failed("the model produced numbers that are not finite; its artifact or device is faulty")]
-        sequence.generated.append(token)
+            self._remove(sequence, keep=False)
+            return [sequence.failed(sequence.fault)]
+        sequence.append(token)
         if token in sequence.request.eos_token_ids:
             return [self._end(sequence, "stop", now)]
-        produced = TokenProduced(sequence.request_id, token)
+        produced = TokenProduced(sequence.request_id, token, known)
         full = len(sequence.request.prompt) + len(sequence.generated) >= self.kv.context
         if full or len(sequence.generated) >= sequence.request.max_tokens:
             return [produced, self._end(sequence, "length", now)]
@@ -184,7 +198,7 @@ class Scheduler:
         self._remove(sequence)
         return sequence.ended(reason, now)
 
-    def _remove(self, sequence: Sequence) -> None:
+    def _remove(self, sequence: Sequence, *, keep: bool = True) -> None:
         if sequence.row < 0:
             self.waiting.remove(sequence)
             return
@@ -192,5 +206,6 @@ class Scheduler:
             del self.decoding[sequence.row]
         else:
             self.prefilling.remove(sequence)
-        self.kv.release(sequence.row)
+        held = (*sequence.request.prompt, *sequence.generated)[: self.kv.lengths[sequence.row]]
+        self.kv.release(sequence.row, held if keep else ())
         sequence.row = -1

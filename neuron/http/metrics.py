@@ -20,7 +20,8 @@ class _DeviceCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         model, device = ["model", "device"], ["device"]
         requests = CounterMetricFamily("neuron_requests", "Requests that ended, in any way.", labels=model)
-        prompt = CounterMetricFamily("neuron_prompt_tokens", "Prompt tokens computed.", labels=model)
+        prompt = CounterMetricFamily("neuron_prompt_tokens", "Prompt tokens, reused ones too.", labels=model)
+        cached = CounterMetricFamily("neuron_cached_prompt_tokens", "Prompt tokens reused.", labels=model)
         completion = CounterMetricFamily("neuron_completion_tokens", "Tokens generated.", labels=model)
         flight = GaugeMetricFamily("neuron_in_flight", "Requests that hold a row.", labels=model)
         waiting = GaugeMetricFamily("neuron_queue_depth", "Requests that wait for a row.", labels=model)
@@ -34,6 +35,7 @@ class _DeviceCollector(Collector):
             for model_id, count in status.counters.items():
                 requests.add_metric([model_id, name], count.requests)
                 prompt.add_metric([model_id, name], count.prompt_tokens)
+                cached.add_metric([model_id, name], count.cached_tokens)
                 completion.add_metric([model_id, name], count.completion_tokens)
             for loaded in status.models:
                 flight.add_metric([loaded.model_id, name], loaded.in_flight)
@@ -43,7 +45,7 @@ class _DeviceCollector(Collector):
             used.add_metric([name], status.memory_used_bytes)
             healthy.add_metric([name], float(status.health == "ok"))
             progress.add_metric([name], status.progress)
-        return [requests, prompt, completion, flight, waiting, kv, total, used, healthy, progress]
+        return [requests, prompt, cached, completion, flight, waiting, kv, total, used, healthy, progress]
 
 
 class MetricsResource:

@@ -59,6 +59,12 @@ async def read_body(req: falcon.asgi.Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
+async def wait_until_gone(receive: Receive) -> None:
+    """Return once the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def read_model_id(req: falcon.asgi.Request, limit: int) -> str:
     """``{"model_id": "…"}``. Raises ApiError 400."""
     try:

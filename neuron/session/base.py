@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cortexd.protocol.manifest import Manifest
 
 Logits = NDArray[np.float32]
+Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,42 @@ class Session(Protocol):
         """One token more for each of the rows ``0..n-1``, at position ``lengths[row]``; logits ``[n, vocab]``."""
         ...
 
+    def warm(self, limit_s: float) -> int | None:
+        """Before the first request: run the largest calls once, so that all memory they need is taken.
+
+        Returns the bytes of the KV pool that this wrote to; None if it was not run: it would take more than
+        ``limit_s`` seconds, or there is nothing real to run. Raises SessionError, for example when memory is short.
+        """
+        ...
+
     def close(self) -> None:
         """Give the memory back. No call may follow."""
         ...
 
 
-SessionFactory = Callable[[SessionSpec], Session]
+class Encoder(Protocol):
+    """A model that makes vectors of texts. It keeps nothing between calls. ``kv_bytes`` is 0."""
+
+    context: int
+    vocab: int
+    dimensions: int
+    kv_bytes: int
+
+    def most(self, length: int) -> int:
+        """How many texts of ``length`` tokens one call takes: at least 1."""
+        ...
+
+    def embed(self, tokens: NDArray[np.int64]) -> Vectors:
+        """Normalised vectors ``[B, dimensions]`` of the texts ``tokens`` [B, T]. Raises SessionError."""
+        ...
+
+    def warm(self, limit_s: float) -> int | None:
+        """As in ``Session``."""
+        ...
+
+    def close(self) -> None:
+        """As in ``Session``."""
+        ...
+
+
+SessionFactory = Callable[[SessionSpec], Session | Encoder]

@@ -57,6 +57,10 @@ class FakeSession:
             self._cache[row, lengths[row]] = tokens[row]
         return np.stack([self._logits(row, int(lengths[row]) + 1) for row in rows])
 
+    def warm(self, limit_s: float) -> int | None:
+        """There is nothing real to run."""
+        return None
+
     def close(self) -> None:
         """Further calls raise."""
         self.closed = True

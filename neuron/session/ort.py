@@ -14,6 +14,7 @@ rows ``[0:n)`` for a decode step, so nothing of the cache is ever copied. Only i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class _Buffer:
     owner: Any
     address: int
     row_bytes: int
+
+
+def runtime() -> tuple[str, tuple[str, ...]]:
+    """The version of ONNX Runtime, and the execution providers of this build, sorted."""
+    return ort.__version__, tuple(sorted(ort.get_available_providers()))
 
 
 class OrtSession:
@@ -99,6 +105,27 @@ class OrtSession:
         if binding is None:
             binding = self._decodes[n] = self._bind_pool(0, n)
         return self._run(binding, tokens[:, np.newaxis], lengths[:, np.newaxis], (lengths + 1).astype(np.int32))
+
+    def warm(self, limit_s: float) -> int | None:
+        """As in ``Session``. A few tokens tell how long the largest prompt chunk will take."""
+        chunk = min(self.max_chunk, self.context - 1)
+        few = min(16, chunk)
+        self.prefill(0, [0] * few, 0)  # the first run of all makes what later ones reuse
+        started = time.perf_counter()
+        self.prefill(0, [0] * few, 0)
+        if (time.perf_counter() - started) * chunk / few > limit_s:
+            return None
+        self.prefill(0, [0] * chunk, 0)
+        zeros = np.zeros(self.rows, np.int64)
+        self.decode(zeros, zeros)
+        return self.kv_bytes // (self.rows * self.context) * (chunk + self.rows - 1)
+
+    @staticmethod
+    def prepare(spec: SessionSpec) -> None:
+        """Make the context of a GPU, once per process: it belongs to the device, not to the first model on it."""
+        if spec.kind == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
+            with _named("start the device"):
+                ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), spec.kind, spec.index)
 
     def close(self) -> None:
         """Give the memory back: bindings first, they point into the pool."""

@@ -24,12 +24,7 @@ def export(source: str, out: Path, task: str | None, precision: str) -> None:
     The graph is compared with eager transformers, and nothing is published when it differs.
     """
     try:
-        # here, so that a missing one is named before any work begins
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import optimum.exporters.onnx  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
+        check_extra()
     except ModuleNotFoundError as e:
         raise click.ClickException(
             f"exporting needs {e.name}; install it with: pip install 'cortexd[export]'"
@@ -55,3 +50,12 @@ def export(source: str, out: Path, task: str | None, precision: str) -> None:
         f"{out}: {manifest.architecture}, {manifest.task}, {size / 1e6:.1f} MB, context {manifest.context}, "
         f"differs from transformers by at most {manifest.export['max_abs_difference']}"
     )
+
+
+def check_extra() -> None:
+    """So that a missing module is named before any work begins. Raises ModuleNotFoundError."""
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import optimum.exporters.onnx  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401

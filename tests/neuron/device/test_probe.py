@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from neuron.device.probe import ProbeError, cpu_devices, cuda_devices, cuda_free_bytes
+from neuron.device.probe import ProbeError, cpu_devices, cuda_devices, cuda_free_bytes, cuda_used_bytes
 
 
 class NVMLError(Exception):
@@ -37,7 +37,7 @@ def nvml(init: int = 0, utilisation: int = 0) -> SimpleNamespace:
         nvmlSystemGetDriverVersion=call(0, b"570.1"),
         nvmlDeviceGetCount=call(0, 1),
         nvmlDeviceGetHandleByIndex=call(0, "handle"),
-        nvmlDeviceGetMemoryInfo=call(0, SimpleNamespace(total=24 << 30, free=20 << 30)),
+        nvmlDeviceGetMemoryInfo=call(0, SimpleNamespace(total=24 << 30, free=20 << 30, used=4 << 30)),
         nvmlDeviceGetName=call(0, "RTX"),
         nvmlDeviceGetUUID=call(0, "GPU-1"),
         nvmlDeviceGetUtilizationRates=call(utilisation, SimpleNamespace(gpu=5)),
@@ -60,7 +60,7 @@ def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
         20 << 30,
     )
     assert (gpu.utilisation, gpu.temperature_c, gpu.uuid) == (5, 40, "GPU-1")
-    assert cuda_free_bytes(0) == 20 << 30
+    assert (cuda_free_bytes(0), cuda_used_bytes(0)) == (20 << 30, 4 << 30)
 
 
 def test_what_a_driver_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

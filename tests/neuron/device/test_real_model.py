@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -10,10 +11,21 @@ import pytest
 import neuron.artifacts
 from cortexd.protocol.manifest import Manifest
 from cortexd.protocol.request import Sampling
-from neuron.device.jobs import DeviceSpec, GenerationEnded, GenerationSpec, LoadSpec, TokenEvent, TokenProduced
+from neuron.device.jobs import (
+    DeviceRefused,
+    DeviceSpec,
+    Embedded,
+    EmbedSpec,
+    GenerationEnded,
+    GenerationSpec,
+    LoadSpec,
+    TokenEvent,
+    TokenProduced,
+)
 from neuron.device.thread import DeviceThread
 
 FOLDER = Path(neuron.artifacts.__file__).parent / "builtin" / "tiny-chat"
+EMBED = FOLDER.parent / "tiny-embed"
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -65,3 +77,29 @@ def test_a_full_device_answers_what_an_idle_one_does(device: DeviceThread) -> No
     assert (counters.requests, counters.completion_tokens) == (12, 12 * 24)
     assert loaded.kv_bytes == 4 * 4096 * manifest.kv_bytes_per_token
     device.unload(loaded.handle).result(10)
+
+
+def test_an_encoder_beside_it_answers_and_each_refuses_the_others_work(device: DeviceThread) -> None:
+    manifest = Manifest.from_json((EMBED / "manifest.json").read_text(encoding="utf-8"))
+    chat = Manifest.from_json((FOLDER / "manifest.json").read_text(encoding="utf-8"))
+    loaded = device.load(LoadSpec("vectors", EMBED, manifest, 1, 512)).result(60)
+    other = device.load(LoadSpec("other", FOLDER, chat, 1, 64)).result(60)
+    events: queue.Queue[TokenEvent] = queue.Queue()
+
+    for name in ("a", "b"):
+        device.embed(loaded.handle, EmbedSpec(name, ((5, 6), (7,), (5, 6))), events.put)
+    got = [events.get(timeout=30) for _ in range(2)]
+    with pytest.raises(DeviceRefused, match="makes no vectors"):
+        device.embed(other.handle, EmbedSpec("c", ((5,),)), events.put)
+    with pytest.raises(DeviceRefused, match="generates no text"):
+        device.submit(loaded.handle, GenerationSpec("d", (5,), GREEDY, (), 1), events.put)
+    with pytest.raises(DeviceRefused, match="513 tokens"):
+        device.embed(loaded.handle, EmbedSpec("e", ((5,) * 513,)), events.put)
+    counted = device.status().counters["vectors"]
+    freed = [device.unload(h).result(10) for h in (loaded.handle, other.handle)]
+
+    assert all(isinstance(event, Embedded) and event.prompt_tokens == 5 for event in got)
+    a, b = (event.vectors for event in got if isinstance(event, Embedded))
+    assert (a == b).all() and (a[0] == a[2]).all() and not (a[0] == a[1]).all()
+    assert (counted.requests, counted.prompt_tokens, counted.completion_tokens) == (2, 10, 0)
+    assert (loaded.kv_bytes, freed[0]) == (0, manifest.weight_bytes)

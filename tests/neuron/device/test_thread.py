@@ -351,7 +351,6 @@ def test_memory_that_cannot_be_measured_is_what_was_declared(gate: Gate) -> None
     [
         ({"rows": 0}, "at least 1 row"),
         ({"context": 65}, "2 to 64 tokens"),
-        ({"manifest": replace(tiny_graph.manifest(), task="embed")}, "embed"),
     ],
 )
 def test_a_load_that_means_nothing_is_refused_at_the_door(
@@ -466,3 +465,51 @@ def test_a_process_patched_by_gevent_is_refused() -> None:
 
     assert done.returncode != 0
     assert "needs an OS thread, but gevent has patched threading" in done.stderr
+
+
+def test_a_thread_that_hangs_in_a_step_stalls_and_one_that_loads_may_take_its_time(gate: Gate) -> None:
+    now, opening = [0.0], threading.Event()
+
+    def open_slowly(spec: SessionSpec) -> FakeSession:
+        assert opening.wait(10)
+        return gate(spec)
+
+    device = DeviceThread(DeviceSpec("cpu-7", "cpu", 7, 1, 10_000_000), open_slowly, clock=lambda: now[0])
+    device.start()
+    loading = device.load(LoadSpec("m", Path(), tiny_graph.manifest(), 2, 64))
+    while device._loading_since is None:
+        threading.Event().wait(0.01)
+    now[0] = 1800.0
+    while_loading = device.stalled_s()
+    now[0] = 1805.0
+    too_long = device.stalled_s()
+    opening.set()
+    handle = loading.result(10).handle
+    gate.open.clear()
+    client = generate(device, handle, "a")
+    assert gate.inside.wait(10)
+    now[0] = 1900.0
+    hung = device.stalled_s()
+    gate.open.set()
+    client.last()
+    device.memory().result(10)
+
+    assert (while_loading, too_long) == (0.0, 5.0)
+    assert hung == 95.0
+    assert device.stalled_s() == 0.0
+    assert device.stop(10)
+
+
+def test_a_device_that_is_held_ends_what_it_has_and_refuses_the_rest_for_now(device: DeviceThread, gate: Gate) -> None:
+    handle = load(device)
+    gate.open.clear()
+    client = generate(device, handle, "a")
+    device.hold("the neuron starts again")
+    with pytest.raises(DeviceRefused, match="starts again") as refused:
+        generate(device, handle, "b")
+    busy = device.busy
+    gate.open.set()
+
+    assert isinstance(client.last(), GenerationEnded)
+    assert refused.value.retry_after == 5
+    assert (busy, device.busy) == (True, False)

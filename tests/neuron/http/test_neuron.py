@@ -75,6 +75,12 @@ artifact = "builtin:tiny-chat"
 devices = ["cpu-0"]
 context = 2048
 [[models]]
+id = "short"
+artifact = "builtin:tiny-chat"
+devices = ["cpu-0"]
+context = 2048
+limit = { input = 100, output = 6 }
+[[models]]
 id = "huge"
 artifact = "builtin:tiny-chat"
 devices = ["cpu-0"]
@@ -82,7 +88,7 @@ max_sequences = 8
 [[models]]
 id = "vectors"
 task = "embed"
-artifact = "builtin:tiny-embed"
+artifact = "builtin:tiny-chat"
 devices = ["cpu-0"]
 [[models]]
 id = "broken"
@@ -142,7 +148,9 @@ def test_a_stream_says_what_the_plain_answer_says_and_carries_usage_when_metered
 
     text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
     assert text == plain["choices"][0]["message"]["content"]
-    assert chunks[-1]["usage"] == plain["usage"] and chunks[-1]["choices"] == []
+    # the second one reuses the prompt of the first
+    counted, again = ({k: v for k, v in u.items() if "details" not in k} for u in (plain["usage"], chunks[-1]["usage"]))
+    assert again == counted and chunks[-1]["choices"] == []
 
 
 def test_the_same_seed_gives_the_same_text(neuron: httpx.Client) -> None:
@@ -168,7 +176,8 @@ def test_who_hangs_up_frees_the_place_within_a_moment(neuron: httpx.Client) -> N
     # a prompt that takes seconds, so that the request is certainly running
     body = chat("The neuron asks the device. " * 3000, stream=True)
     with neuron.stream("POST", "/v1/chat/completions", json=body) as response:
-        assert next(response.iter_lines())
+        lines = response.iter_lines()  # kept: an iterator that nobody holds any more closes the connection
+        assert next(lines)
         deadline = time.monotonic() + 3
         while not state(neuron, "org/tiny")["in_flight"] and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -208,7 +217,7 @@ def test_a_model_comes_and_goes(neuron: httpx.Client) -> None:
     ("model", "status", "said"),
     [
         ("huge", 422, "cpu-0"),
-        ("vectors", 501, "embeddings"),
+        ("vectors", 422, "of task chat"),
         ("broken", 422, "sha256 of model.onnx"),
         ("absent", 422, "manifest.json"),
         ("unknown", 404, "not configured"),
@@ -266,6 +275,23 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(neuron: httpx.
 
     assert error["code"] == "context_length_exceeded"
     assert error["max_tokens"] == 32768 < error["prompt_tokens"]
+
+
+def test_a_models_limits_hold_for_prompt_and_answer_and_bound_an_answer_without_a_length(neuron: httpx.Client) -> None:
+    assert neuron.post("/models/load", json={"model_id": "short"}).status_code == 200
+    body = chat("count to a hundred", temperature=0) | {"model": "short"}
+    del body["max_tokens"]
+
+    unsaid = neuron.post("/v1/chat/completions", json=body).json()
+    longer = neuron.post("/v1/chat/completions", json=body | {"max_tokens": 7}).json()["error"]
+    prompt = neuron.post("/v1/chat/completions", json=body | chat("a b c " * 100) | {"model": "short", "max_tokens": 1})
+    assert neuron.post("/models/unload", json={"model_id": "short"}).status_code == 200
+
+    assert (unsaid["usage"]["completion_tokens"], unsaid["choices"][0]["finish_reason"]) == (6, "length")
+    assert longer["code"] == "invalid_value" and "at most 6 tokens (limit.output)" in longer["message"]
+    error = prompt.json()["error"]
+    assert (prompt.status_code, error["code"], error["max_tokens"]) == (400, "context_length_exceeded", 100)
+    assert error["prompt_tokens"] > 100 and "limit.input" in error["message"]
 
 
 def test_a_tool_call_becomes_a_tool_call(neuron: httpx.Client) -> None:
