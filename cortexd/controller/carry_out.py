@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cortexd.controller.neuron_client import NeuronError
 from cortexd.controller.picture import Picture
 from cortexd.controller.watch import Watcher
-from cortexd.residency import Action, Evict, Fulfil, Load, Refuse
+from cortexd.residency import Action, Defrag, Evict, Fulfil, Load, Refuse
 from cortexd.store import load_requests_async as load_requests
 from cortexd.store.observations import record_decision
 
@@ -50,8 +50,9 @@ class Hands:
             await self._record(action)
             match action:
                 case Refuse():
+                    state = "refused" if action.later else "failed"
                     await load_requests.finish(
-                        self._engine, (action.request,), "failed", self._clock(), error=action.reason
+                        self._engine, (action.request,), state, self._clock(), error=action.reason
                     )
                 case Fulfil():
                     await self._flush()  # whoever waited must find the resident in the tables
@@ -64,10 +65,11 @@ class Hands:
                     self._spawn(self._load(action))
                 case Evict():
                     evictions.setdefault(action.neuron, []).append(action)
+                case Defrag():
+                    group = [Evict(model, action.neuron, action.reason) for model in action.models]
+                    self._start_evictions(action.neuron, group, clears=True)
         for neuron, group in evictions.items():
-            for eviction in group:
-                self._picture.begin(neuron, eviction.model, "draining")
-            self._spawn(self._evict(neuron, group))
+            self._start_evictions(neuron, group)
 
     async def close(self) -> None:
         """Cancel what runs. A neuron goes on with a load that it began; the next controller finds it there."""
@@ -99,8 +101,16 @@ class Hands:
             self._picture.end(action.neuron, action.model, now, resident=None)
         self._look_again(watcher)
 
-    async def _evict(self, neuron: str, group: list[Evict]) -> None:
-        """Drain, look again, unload. One that turns out to be busy stays, and so do those after it."""
+    def _start_evictions(self, neuron: str, group: list[Evict], *, clears: bool = False) -> None:
+        for eviction in group:
+            self._picture.begin(neuron, eviction.model, "draining")
+        self._spawn(self._evict(neuron, group, clears=clears))
+
+    async def _evict(self, neuron: str, group: list[Evict], *, clears: bool) -> None:
+        """Drain, look again, unload. One that turns out to be busy stays, and so do those after it.
+
+        ``clears``: once all are gone, the neuron's evictions are counted anew.
+        """
         watcher = self._watchers[neuron]
         open_ = [eviction.model for eviction in group]
         try:
@@ -116,6 +126,8 @@ class Hands:
                 await watcher.client.unload(eviction.model)
                 self._picture.end(neuron, eviction.model, self._clock(), resident=False)
                 open_.remove(eviction.model)
+            if clears:
+                self._picture.cleared(neuron)
         except NeuronError as e:
             log.warning("unloading %s from %s failed: %s", open_[0], neuron, e)
             self._picture.hold(neuron, open_[0], self._clock())
@@ -130,12 +142,16 @@ class Hands:
         return there is None or (there.state == "loaded" and there.in_flight == 0 and there.queue_depth == 0)
 
     async def _record(self, action: Action) -> None:
-        request = action.request if isinstance(action, Refuse | Fulfil) else next(iter(action.requests), None)
+        request: int | None = None
+        if isinstance(action, Refuse | Fulfil):
+            request = action.request
+        elif isinstance(action, Load | Evict):
+            request = next(iter(action.requests), None)
         await record_decision(
             self._engine,
             at=self._clock(),
             kind=type(action).__name__.lower(),
-            model=action.model,
+            model=None if isinstance(action, Defrag) else action.model,
             neuron=None if isinstance(action, Refuse) else action.neuron,
             request=request,
             reason=action.reason,

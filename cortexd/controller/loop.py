@@ -13,14 +13,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cortexd.controller.carry_out import Hands
+from cortexd.controller.memory import MemoryRecorder
 from cortexd.controller.neuron_client import NeuronClient
 from cortexd.controller.picture import Picture
 from cortexd.controller.recorder import Recorder
+from cortexd.controller.retention import keep_deleting
 from cortexd.controller.watch import Watcher
-from cortexd.residency import decide
+from cortexd.residency import decide, may_evict_by_itself
 from cortexd.settings import ControllerSettings
 from cortexd.store import load_requests_async as load_requests
 from cortexd.store import observations
+from cortexd.store.memory_async import stored_memory, write_memory
 
 log = logging.getLogger("cortexd.controller")
 
@@ -47,6 +50,7 @@ class Controller:
         self._clock = clock
         self._picture = Picture()
         self._recorder: Recorder | None = None
+        self._memory = MemoryRecorder({})
         self._watchers: dict[str, Watcher] = {}
         self._polling: dict[str, asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(POLLS_AT_ONCE)
@@ -56,8 +60,14 @@ class Controller:
         self._away = False
         self._hands = Hands(engine, self._picture, self._watchers, clock, self._flush, self._changed)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Rounds until ``stop`` is set; a database that is away ends nothing."""
+    async def run(self, stop: asyncio.Event, rounded: Callable[[bool], None] = lambda _: None) -> None:
+        """Rounds until ``stop`` is set; a database that is away ends nothing.
+
+        ``rounded`` is called after each round, with whether the database answered.
+        """
+        deleting = asyncio.create_task(
+            keep_deleting(self._engine, lambda: self._picture.fleet.retention, self._clock), name="retention"
+        )
         try:
             while not stop.is_set():
                 self._changed.clear()
@@ -66,18 +76,21 @@ class Controller:
                     self._say_back()
                 except SQLAlchemyError as e:
                     self._say_away(e)
+                rounded(not self._away)
                 await self._pause(stop)
         finally:
             await self._hands.close()
-            for task in self._polling.values():
+            tasks = [deleting, *self._polling.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._polling.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _round(self) -> None:
         if self._recorder is None:
             await load_requests.reset_orphans(self._engine, self._clock())
             rows = await observations.stored(self._engine)
-            self._picture.take_over(rows)
+            self._picture.take_over(rows, await observations.evictions(self._engine))
+            self._memory = MemoryRecorder(await stored_memory(self._engine))
             self._recorder = Recorder(rows)
         version = await observations.live_version(self._engine)
         if version != self._picture.fleet.version:
@@ -107,8 +120,7 @@ class Controller:
 
     async def _refresh_last_used(self, waiting: bool) -> None:
         """Who was used when matters only to evictions: read it when one may be decided."""
-        models = self._picture.fleet.desired.models.values()
-        if not waiting and all(model.idle_ttl_s is None for model in models):
+        if not waiting and not may_evict_by_itself(self._picture.fleet.desired):
             return
         if self._clock() - self._last_used_at >= LAST_USED_S:
             self._picture.used(await observations.last_used(self._engine, self._picture.loaded()))
@@ -124,6 +136,9 @@ class Controller:
             changed, gone = self._recorder.changes(rows, complete, set(self._picture.fleet.neurons), now)
             await observations.write(self._engine, changed, gone)
             self._recorder.written(changed, gone, now)
+            measured = self._memory.due(self._picture.fleet, self._picture.took())
+            await write_memory(self._engine, measured, now)
+            self._memory.written(measured)
 
     async def _pause(self, stop: asyncio.Event) -> None:
         """Until something changed, or a round's time. Never without a breath: changes come in bursts."""

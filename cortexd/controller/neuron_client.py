@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from cortexd.controller.report import Report, ReportError, parse_report
+from cortexd.credentials import token_file
 from cortexd.store.observations import NeuronTarget
 
 # A load reads and compiles a whole model; the neuron answers when it is done.
@@ -28,7 +29,7 @@ class NeuronClient:
         self._base = target.endpoint.rstrip("/")
         self._http = http
         self._timeout_s = timeout_s
-        self._token_file = None if target.token_ref is None else state_dir / target.token_ref
+        self._token_file = None if target.token_ref is None else state_dir / token_file(target.name, target.token_ref)
 
     async def poll(self) -> Report:
         """``/health`` and ``/models``; both within one poll timeout."""

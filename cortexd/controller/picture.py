@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cortexd.controller.report import Report, ReportedDevice, ReportedModel
+from cortexd.controller.report import Report, ReportedDevice, ReportedModel, Took
 from cortexd.residency import DeviceState, Failure, NeuronState, Observed, ResidentState
 from cortexd.store.observations import Fleet, Rows
 
 MISSES_UNTIL_UNHEALTHY = 3
 # A resident that turned out to be busy is left alone for this long.
 HOLD_S = 2.0
+# More than anybody asks for with defrag_after_cycles.
+EVICTIONS_MOST = 10_000
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class Known:
     models: dict[str, ReportedModel] = field(default_factory=dict)
     since: dict[str, tuple[str, float]] = field(default_factory=dict)
     under_way: dict[str, str] = field(default_factory=dict)  # model -> loading | draining | unloading
+    evicted_at: deque[float] = field(default_factory=lambda: deque(maxlen=EVICTIONS_MOST))  # since it was last cleared
 
 
 class Picture:
@@ -46,8 +50,10 @@ class Picture:
         self._held: dict[tuple[str, str], float] = {}
         self._last_used: dict[tuple[str, str], float] = {}
 
-    def take_over(self, rows: Rows) -> None:
+    def take_over(self, rows: Rows, evictions: Mapping[str, list[float]]) -> None:
         """Begin with what the controller before this one had written, so that a restart changes nothing by itself."""
+        for name, times in evictions.items():
+            self._known.setdefault(name, Known()).evicted_at.extend(times)
         for (table, (name, *_)), row in rows.items():
             known = self._known.setdefault(name, Known())
             if table == "neuron":
@@ -76,6 +82,8 @@ class Picture:
         if started_at >= known.acted_at:
             known.models = {model.id: model for model in report.models}
         known.reported = True
+        while known.evicted_at and known.evicted_at[0] < now - report.uptime_s - 1:
+            known.evicted_at.popleft()  # it restarted since, and holds no fragments of that time
         self._note_since(known, now)
         for model in known.models.values():
             if model.in_flight or model.queue_depth:
@@ -130,7 +138,14 @@ class Picture:
             self._last_used[model, name] = now
         else:
             known.models.pop(model, None)
+            known.evicted_at.append(now)
         self._note_since(known, now)
+
+    def cleared(self, name: str) -> None:
+        """Everything that may leave has left: evictions are counted from here."""
+        known = self._known.get(name)
+        if known is not None:
+            known.evicted_at.clear()
 
     def load_failed(self, name: str, model: str, error: str, now: float) -> None:
         """Remember it, so that residency backs off."""
@@ -150,10 +165,20 @@ class Picture:
         """(model, neuron) of every loaded resident."""
         return [(m.id, n) for n, known in self._known.items() for m in known.models.values() if m.state == "loaded"]
 
+    def took(self) -> list[tuple[str, str, Took]]:
+        """(neuron, model, what it took) of every loaded model that was measured."""
+        return [
+            (name, model.id, model.took)
+            for name, known in self._known.items()
+            for model in known.models.values()
+            if model.took is not None and model.state == "loaded" and model.id not in known.under_way
+        ]
+
     def observed(self) -> Observed:
         """For residency: only neurons that answered this process, with what is under way laid over their reports."""
         neurons = {name: self._state(name, known) for name, known in self._known.items() if known.reported}
-        return Observed(neurons, dict(self._failures), dict(self._held))
+        evictions = {name: len(known.evicted_at) for name, known in self._known.items()}
+        return Observed(neurons, dict(self._failures), dict(self._held), evictions)
 
     def _state(self, name: str, known: Known) -> NeuronState:
         residents = {}

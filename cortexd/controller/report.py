@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,16 @@ class ReportedDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Took:
+    """What a loaded model really took: device -> bytes; and in which shape (artifact, context in tokens, sequences)."""
+
+    manifest_sha256: str
+    context: int
+    max_sequences: int
+    devices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedModel:
     """A model that is on the neuron, on its way in or out, or failed there."""
 
@@ -43,6 +54,7 @@ class ReportedModel:
     in_flight: int
     queue_depth: int
     error: str | None
+    took: Took | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +113,14 @@ def _model(entry: dict[str, Any], load: dict[str, Any]) -> ReportedModel | None:
         int(load.get("in_flight", 0)),
         int(load.get("queue_depth", 0)),
         None if error is None else str(error)[:500],
+        _took(entry),
     )
+
+
+def _took(entry: dict[str, Any]) -> Took | None:
+    """None for what was not measured, and for neurons that do not measure."""
+    measured, sha256 = entry.get("measured_bytes"), entry.get("manifest_sha256")
+    devices = {str(name): int(size) for name, size in (measured or {}).items() if size is not None}
+    if not devices or sha256 is None:
+        return None
+    return Took(str(sha256)[:64], int(entry["limit"]["context"]), int(entry["max_sequences"]), devices)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from cortexd.controller.loop import Controller
+from cortexd.notify import Notifier
 from cortexd.settings import ControlSettings, database_url
 from cortexd.store.connect import connect_async
 
@@ -36,17 +37,33 @@ def run(settings: ControlSettings, state_dir: Path) -> None:
 
 
 async def _serve(settings: ControlSettings, state_dir: Path) -> None:
+    notifier, served = Notifier.take(), False
+
+    def rounded(database_answers: bool) -> None:
+        # A database that is away is no reason to start again: the rounds go on, and so does the watchdog.
+        nonlocal served
+        if database_answers and not served:
+            served = True
+            notifier.ready("watching the fleet")
+        elif served:
+            notifier.status("watching the fleet" if database_answers else "the database does not answer")
+        notifier.feed()
+
+    def on_signal() -> None:
+        notifier.stopping("stopping")
+        stop.set()
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # no signal handlers in the event loop of Windows
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, on_signal)
     engine = connect_async(database_url(settings.database.url, state_dir))
     # Timeouts are per call (asyncio.timeout), connections bounded by the gate of the polls.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30)
     try:
         async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http:  # noqa: S113
-            await Controller(engine, http, settings.controller, state_dir).run(stop)
+            await Controller(engine, http, settings.controller, state_dir).run(stop, rounded)
     finally:
         await engine.dispose()
     log.info("controller stopped")

@@ -30,13 +30,24 @@ class Evict:
 
 
 @dataclass(frozen=True, slots=True)
+class Defrag:
+    """Unload all that may leave an idle neuron at once, so that its memory starts anew; possibly nothing is left."""
+
+    neuron: str
+    models: tuple[str, ...]
+    reason: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
-    """Waiting does not help: the request ends with this reason."""
+    """The request ends with this reason. ``later``: there is no room now, so asking again later may help."""
 
     request: int
     model: str
     reason: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +61,4 @@ class Fulfil:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-Action = Load | Evict | Refuse | Fulfil
+Action = Load | Evict | Defrag | Refuse | Fulfil

@@ -19,7 +19,11 @@ class NeuronView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A served model and the neurons that may hold it, first choice first."""
+    """A served model and the neurons that may hold it, first choice first.
+
+    ``output_limit``: tokens that one answer may have at most, None without a limit of its own. ``fallback``: ids of
+    models that answer when this one cannot be served, first choice first.
+    """
 
     id: str
     task: str
@@ -27,6 +31,8 @@ class ModelView:
     placements: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     pinned: bool = False
+    output_limit: int | None = None
+    fallback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +48,27 @@ class ResidentView:
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """Who a key belongs to."""
+    """Who a key belongs to, and the ids of the models that it may use (None: all)."""
 
     key_id: str
     account: str
+    models: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRef:
+    """A key whose secret the gateway finds by ``ref``: ``env:NAME``, ``file:/PATH`` or ``credential:NAME``."""
+
+    ref: str
+    key: KeyView
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that routing needs. ``keys`` maps a secret's hash to its owner; ``aliases`` a name to a model id.
 
-    ``generation`` is None while nothing was applied. ``applied_at`` is when it was, in Unix seconds.
+    ``key_refs`` are keys that become part of ``keys`` where the gateway finds their secret. ``generation`` is None
+    while nothing was applied. ``applied_at`` is when it was, in Unix seconds.
     """
 
     generation: str | None
@@ -64,6 +80,7 @@ class Snapshot:
     keys: Mapping[str, KeyView]
     settings: Mapping[str, Any] = field(default_factory=dict)
     applied_at: float = 0.0
+    key_refs: tuple[KeyRef, ...] = ()
 
     def resolve(self, name: str) -> ModelView | None:
         """The model that a client means by ``name`` (an id or an alias), or None."""

@@ -42,7 +42,7 @@ async def finish(
     neuron: str | None = None,
     error: str | None = None,
 ) -> None:
-    """Close requests as ``loaded`` (with the neuron) or ``failed`` (with the error)."""
+    """Close requests as ``loaded`` (with the neuron), ``failed`` or ``refused`` (with the error)."""
     await _change(engine, ids, now, state=state, open=None, neuron=neuron, error=error)
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from cortexd.models import (
     Decision,
     Device,
     DeviceObservation,
+    Generation,
     Live,
     Model,
     Neuron,
@@ -24,7 +25,8 @@ from cortexd.models import (
     Resident,
     Usage,
 )
-from cortexd.residency.state import Desired, PlacementWish, WantedModel
+from cortexd.residency.state import Desired, EvictionPolicy, PlacementWish, WantedModel
+from cortexd.store.retention import Retention, from_settings
 
 OBSERVED = {"neuron": NeuronObservation, "device": DeviceObservation, "resident": Resident}
 
@@ -43,11 +45,16 @@ class NeuronTarget:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The live generation: what to poll and what to hold resident. ``version`` is 0 before the first apply."""
+    """The live generation: what to poll and what to hold resident. ``version`` is 0 before the first apply.
+
+    ``shapes``: model -> sha256 of its manifest, context in tokens, sequences: what its memory was predicted for.
+    """
 
     version: int = 0
     neurons: Mapping[str, NeuronTarget] = field(default_factory=dict)
     desired: Desired = field(default_factory=lambda: Desired(None, {}))
+    retention: Retention = field(default_factory=Retention)
+    shapes: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
 
 
 async def live_version(engine: AsyncEngine) -> int:
@@ -67,23 +74,48 @@ async def load_fleet(engine: AsyncEngine) -> Fleet:
             select(Neuron.name, Neuron.endpoint, Neuron.token_ref).where(Neuron.generation == generation)
         )
         targets = {row.name: NeuronTarget(row.name, row.endpoint, row.token_ref) for row in neurons}
-        return Fleet(version, targets, await _desired(connection, generation))
+        settings = await connection.scalar(select(Generation.settings).where(Generation.hash == generation)) or {}
+        desired = await _desired(connection, generation, settings)
+        shape = select(Model.id, Model.manifest_sha256, Model.context, Model.max_sequences)
+        rows = await connection.execute(shape.where(Model.generation == generation))
+        shapes = {row.id: (row.manifest_sha256, row.context, row.max_sequences) for row in rows}
+        return Fleet(version, targets, desired, from_settings(settings.get("retention", {})), shapes)
 
 
-async def _desired(connection: AsyncConnection, generation: str) -> Desired:
+async def _desired(connection: AsyncConnection, generation: str, settings: Mapping[str, Any]) -> Desired:
+    devices = (await connection.execute(select(Device.__table__).where(Device.generation == generation))).all()
+    kinds = {(row.neuron, row.name): row.kind for row in devices}
+    rows = (await connection.execute(select(Model.__table__).where(Model.generation == generation))).all()
+    measured = {row.id: row.settings.get("share_bytes", {}) for row in rows}
     wishes: dict[str, list[PlacementWish]] = {}
+    eviction = settings.get("eviction", {})
     query = select(Placement.__table__).where(Placement.generation == generation)
     for row in await connection.execute(query.order_by(Placement.model, Placement.rank, Placement.neuron)):
-        wishes.setdefault(row.model, []).append(PlacementWish(row.neuron, tuple(row.devices), row.pinned))
+        share = measured.get(row.model, {}).get(kinds.get((row.neuron, next(iter(row.devices), ""))))
+        wishes.setdefault(row.model, []).append(PlacementWish(row.neuron, tuple(row.devices), row.pinned, share))
     models = {}
-    for row in await connection.execute(select(Model.__table__).where(Model.generation == generation)):
+    for row in rows:
         placements = tuple(wishes.get(row.id, ()))
-        ttl = row.settings.get("idle_ttl_s")
-        models[row.id] = WantedModel(row.id, row.need_bytes, placements, row.residency_priority, ttl)
-    devices = await connection.execute(
-        select(Device.neuron, Device.name, Device.memory_bytes).where(Device.generation == generation)
+        replicas = row.settings.get("replicas")
+        models[row.id] = WantedModel(
+            id=row.id,
+            need_bytes=row.need_bytes,
+            placements=placements,
+            priority=row.residency_priority,
+            idle_ttl_s=row.settings.get("idle_ttl_s", eviction.get("idle_ttl_s")),
+            on_pressure=row.settings.get("on_pressure", "evict"),
+            min_replicas=(replicas or {}).get("min", 0),
+            # Declared without a maximum: as many as there are neurons. Not declared: one on demand.
+            max_replicas=None if replicas is None else replicas.get("max", len(placements)),
+            max_sequences=row.max_sequences,
+        )
+    return Desired(
+        generation=generation,
+        models=models,
+        device_bytes={(row.neuron, row.name): row.memory_bytes for row in devices},
+        eviction=EvictionPolicy(eviction.get("strategy", "lru"), eviction.get("defrag_after_cycles", 0)),
+        wait_s=settings.get("gateway", {}).get("cold_load_wait_s", 600.0),
     )
-    return Desired(generation, models, {(row.neuron, row.name): row.memory_bytes for row in devices})
 
 
 async def stored(engine: AsyncEngine) -> Rows:
@@ -128,12 +160,33 @@ async def last_used(engine: AsyncEngine, residents: Iterable[tuple[str, str]]) -
     return found
 
 
+async def evictions(engine: AsyncEngine) -> dict[str, list[float]]:
+    """Neuron -> when something was evicted there (Unix seconds), since the last ``defrag`` decision; oldest first."""
+    cleared = (
+        select(Decision.neuron, func.max(Decision.id).label("id"))
+        .where(Decision.kind == "defrag")
+        .group_by(Decision.neuron)
+        .subquery()
+    )
+    query = (
+        select(Decision.neuron, Decision.at)
+        .outerjoin(cleared, cleared.c.neuron == Decision.neuron)
+        .where(Decision.kind == "evict", Decision.id > func.coalesce(cleared.c.id, 0))
+        .order_by(Decision.id)
+    )
+    found: dict[str, list[float]] = {}
+    async with engine.connect() as connection:
+        for neuron, at in await connection.execute(query):
+            found.setdefault(str(neuron), []).append(at)
+    return found
+
+
 async def record_decision(
     engine: AsyncEngine,
     *,
     at: float,
     kind: str,
-    model: str,
+    model: str | None,
     neuron: str | None,
     request: int | None,
     reason: str,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, select
 
 from cortexd.models import (
+    ApplyHistory,
     Decision,
     DeviceObservation,
     Generation,
@@ -24,7 +25,10 @@ STALE_S = 30.0
 
 
 def overview(engine: Engine, now: float) -> dict[str, Any]:
-    """Generation, neurons, devices, residents, open loads and the last decisions. ``now`` is Unix seconds."""
+    """Generation, its apply, neurons, devices, residents, replicas, open loads and the last decisions.
+
+    ``now`` is Unix seconds.
+    """
     with engine.connect() as connection:
         live = connection.execute(
             select(Live.generation, Live.version, Live.applied_at, Generation.fleet).join(
@@ -45,7 +49,9 @@ def overview(engine: Engine, now: float) -> dict[str, Any]:
             Placement.generation == generation, Placement.pinned.is_(True)
         )
         pinned = {(row.neuron, row.model) for row in connection.execute(query)}
-        models = connection.scalar(select(func.count()).select_from(Model).where(Model.generation == generation))
+        models = rows(select(Model.id, Model.settings).where(Model.generation == generation).order_by(Model.id))
+        columns = (ApplyHistory.kind, ApplyHistory.state, ApplyHistory.finished_at, ApplyHistory.error)
+        applied = rows(select(*columns).where(ApplyHistory.version == (live.version if live else 0)))
         decisions = rows(
             select(Decision.at, Decision.kind, Decision.model, Decision.neuron, Decision.reason)
             .order_by(Decision.id.desc())
@@ -63,10 +69,12 @@ def overview(engine: Engine, now: float) -> dict[str, Any]:
         "fleet": None if live is None else live.fleet,
         "version": 0 if live is None else live.version,
         "applied_at": None if live is None else live.applied_at,
-        "models": models or 0,
+        "apply": applied[0] if applied else None,
+        "models": len(models),
         "neurons": neurons,
         "devices": devices,
         "residents": residents,
+        "replicas": _replicas(models, residents, {n["name"] for n in neurons if n["state"] == "healthy"}),
         "in_flight": sum(resident["in_flight"] for resident in residents),
         "queue_depth": sum(resident["queue_depth"] for resident in residents),
         "loads": loads,
@@ -79,6 +87,19 @@ def forget_observed(engine: Engine) -> None:
     with engine.begin() as connection:
         for table in (Resident, DeviceObservation, NeuronObservation):
             connection.execute(delete(table))
+
+
+def _replicas(models: list[dict[str, Any]], residents: list[dict[str, Any]], up: set[str]) -> list[dict[str, Any]]:
+    """The models that are loaded, or ought to be: on which neurons, and what is declared (null: nothing)."""
+    found = []
+    for model in models:
+        declared = model["settings"].get("replicas", {})
+        there = [r["neuron"] for r in residents if r["model"] == model["id"] and r["state"] == "loaded"]
+        neurons = [name for name in there if name in up]
+        if neurons or declared.get("min"):
+            counts = {"loaded": len(neurons), "min": declared.get("min"), "max": declared.get("max")}
+            found.append({"model": model["id"], **counts, "neurons": neurons})
+    return found
 
 
 def _neuron(declared: dict[str, Any], heard: dict[str, Any] | None, now: float) -> dict[str, Any]:

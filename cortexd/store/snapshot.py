@@ -7,44 +7,50 @@ asks them, never a request.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, func, literal, select, text
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from cortexd.models import (
+    Account,
     Alias,
     Generation,
     Key,
     Live,
-    LoadRequest,
     Model,
     Neuron,
     NeuronObservation,
     Placement,
     Resident,
 )
-from cortexd.routing.snapshot import EMPTY, KeyView, ModelView, NeuronView, ResidentView, Snapshot
+from cortexd.routing.snapshot import EMPTY, KeyRef, KeyView, ModelView, NeuronView, ResidentView, Snapshot
 
 
 def version_token(connection: Connection) -> Hashable:
     """A value that changes when the state may have moved; ``connection`` must be the same one each time.
 
-    SQLite: ``PRAGMA data_version``, which moves with every commit of another connection. Otherwise: the version of
-    ``live`` with the newest observation and load request.
+    SQLite: ``PRAGMA data_version``, which moves with every commit of another connection. PostgreSQL: the version of
+    ``live`` with a digest of what was observed.
     """
     if connection.dialect.name == "sqlite":
         token: Hashable = connection.execute(text("PRAGMA data_version")).scalar_one()
     else:
         live = select(func.max(Live.version)).scalar_subquery()
-        polled = select(func.max(NeuronObservation.polled_at)).scalar_subquery()
-        asked = select(func.max(LoadRequest.changed_at)).scalar_subquery()
-        since = select(func.max(Resident.since)).scalar_subquery()
-        held = select(func.count()).select_from(Resident).scalar_subquery()
-        loaded = select(func.count()).select_from(Resident).where(Resident.state == "loaded").scalar_subquery()
-        token = tuple(connection.execute(select(live, polled, asked, since, held, loaded)).one())
+        health = _digest(NeuronObservation.neuron, NeuronObservation.healthy)
+        held = _digest(Resident.neuron, Resident.model, Resident.state, Resident.in_flight, Resident.queue_depth)
+        token = tuple(connection.execute(select(live, health, held)).one())
     # End the transaction: the next question must see what was committed since.
     connection.rollback()
     return token
+
+
+def _digest(*columns: Any) -> Any:
+    """The columns of all rows, sorted, as one short text."""
+    row = func.concat_ws(" ", *columns)
+    rows = func.string_agg(row, aggregate_order_by(literal(","), row))
+    return select(func.md5(rows)).scalar_subquery()
 
 
 def load(engine: Engine) -> Snapshot:
@@ -64,6 +70,7 @@ def read(connection: Connection) -> Snapshot:
         return EMPTY
     generation = live.generation
     models, aliases = _models(connection, generation)
+    keys, key_refs = _keys(connection, generation, aliases)
     return Snapshot(
         generation=generation,
         version=live.version,
@@ -71,14 +78,10 @@ def read(connection: Connection) -> Snapshot:
         models=models,
         aliases=aliases,
         residents=_residents(connection),
-        keys={
-            row.secret_hash: KeyView(row.key_id, row.account)
-            for row in connection.execute(
-                select(Key.secret_hash, Key.key_id, Key.account).where(Key.generation == generation)
-            )
-        },
+        keys=keys,
         settings=live.settings,
         applied_at=live.applied_at,
+        key_refs=key_refs,
     )
 
 
@@ -92,6 +95,31 @@ def _neurons(connection: Connection, generation: str) -> dict[str, NeuronView]:
     return {row.name: NeuronView(row.name, row.endpoint.rstrip("/"), bool(row.healthy), row.token_ref) for row in rows}
 
 
+def _keys(
+    connection: Connection, generation: str, aliases: Mapping[str, str]
+) -> tuple[dict[str, KeyView], tuple[KeyRef, ...]]:
+    rows = connection.execute(
+        select(Key.key_id, Key.account, Key.secret_hash, Key.secret_ref, Key.settings, Account.settings.label("whole"))
+        .outerjoin(Account, (Account.generation == Key.generation) & (Account.name == Key.account))
+        .where(Key.generation == generation)
+        .order_by(Key.key_id)
+    )
+    keys: dict[str, KeyView] = {}
+    refs: list[KeyRef] = []
+    for row in rows:
+        models: frozenset[str] | None = None
+        for settings in (row.settings, row.whole or {}):  # a key's own list, within its account's
+            if (named := settings.get("models")) is not None:
+                ids = frozenset(aliases.get(name, name) for name in named)
+                models = ids if models is None else models & ids
+        key = KeyView(row.key_id, row.account, models)
+        if row.secret_hash is not None:
+            keys[row.secret_hash] = key
+        else:
+            refs.append(KeyRef(row.secret_ref, key))
+    return keys, tuple(refs)
+
+
 def _models(connection: Connection, generation: str) -> tuple[dict[str, ModelView], dict[str, str]]:
     placements: dict[str, list[str]] = defaultdict(list)
     for row in connection.execute(
@@ -101,7 +129,16 @@ def _models(connection: Connection, generation: str) -> tuple[dict[str, ModelVie
     ):
         placements[row.model].append(row.neuron)
     models = {
-        row.id: ModelView(row.id, row.task, row.context, tuple(placements[row.id]), row.settings, row.pinned)
+        row.id: ModelView(
+            id=row.id,
+            task=row.task,
+            context=row.context,
+            placements=tuple(placements[row.id]),
+            settings=row.settings,
+            pinned=row.pinned,
+            output_limit=row.settings.get("limits", {}).get("output"),
+            fallback=tuple(row.settings.get("fallback", ())),
+        )
         for row in connection.execute(
             select(Model.id, Model.task, Model.context, Model.settings, Model.pinned)
             .where(Model.generation == generation)

@@ -37,13 +37,20 @@ class Bench:
         self.neurons[name] = StandIn(**options)
         return self.neurons[name]
 
-    def declare(self, *models: tuple[str, int, bool], version: int = 1, token_ref: str | None = None) -> None:
-        """One generation: each model (id, bytes, pinned) may live on every neuron."""
+    def declare(
+        self,
+        *models: tuple[str, int, bool],
+        version: int = 1,
+        token_ref: str | None = None,
+        generation: dict[str, Any] | None = None,
+        **settings: dict[str, Any],
+    ) -> None:
+        """One generation: each model (id, bytes, pinned) may live on every neuron. ``settings`` by model id."""
         from sqlalchemy.orm import Session
 
         hash = f"{version:064d}"
         with Session(self.engine) as session, session.begin():
-            session.add(Generation(hash=hash, fleet="test", compiler_version="0", settings={}))
+            session.add(Generation(hash=hash, fleet="test", compiler_version="0", settings=generation or {}))
             session.flush()
             session.add(Host(generation=hash, name="h", address="127.0.0.1"))
             for rank, (name, neuron) in enumerate(self.neurons.items()):
@@ -68,7 +75,7 @@ class Bench:
                     Model(
                         generation=hash, id=id, task="chat", artifact="x", manifest_sha256="0" * 64, context=1,
                         max_sequences=1, weight_bytes=need, kv_bytes=0, need_bytes=need, pinned=pinned,
-                        residency_priority=100, settings={},
+                        residency_priority=100, settings=settings.get(id, {}),
                     )
                 )  # fmt: skip
             session.merge(Live(id=1, generation=hash, version=version, applied_at=0.0))

@@ -20,6 +20,7 @@ class StandIn:
         self.load_s = 0.0
         self.busy: set[str] = set()
         self.models: dict[str, str] = {}
+        self.measured: dict[str, int] = {}  # of models in the shape that the bench declares
         self.calls: list[tuple[str, str]] = []
         self.loading_now = 0
         self.most_loading = 0
@@ -70,7 +71,9 @@ class StandIn:
                     "activation": {"state": "ready"},
                 }
             case "/models":
-                return 200, [{"id": m, "status": s, "devices": ["cpu-0"]} for m, s in self.models.items()]
+                return 200, [
+                    {"id": m, "status": s, "devices": ["cpu-0"]} | self._shape(m) for m, s in self.models.items()
+                ]
             case "/discovery":
                 return 200, {"hostname": "standin", "devices": []}
             case "/version":
@@ -81,6 +84,12 @@ class StandIn:
                 self.models.pop(body["model_id"], None)
                 return 200, {"status": "unloaded"}
         return 404, {"error": {"message": "no such route"}}
+
+    def _shape(self, model: str) -> dict[str, Any]:
+        if model not in self.measured:
+            return {}
+        shape = {"manifest_sha256": "0" * 64, "limit": {"context": 1}, "max_sequences": 1}
+        return shape | {"measured_bytes": {"cpu-0": self.measured[model], "cpu-1": None}}
 
     def _load(self, model: str) -> tuple[int, Any]:
         if self.load_error:

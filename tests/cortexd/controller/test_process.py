@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from cortexd.models import Base
 from cortexd.store.connect import connect
+from tests.cortexd.manager import Manager
 
 
 @pytest.fixture
@@ -57,3 +59,24 @@ def test_it_refuses_to_run_under_gevent() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
 
     assert "does not run under gevent" in done.stdout, done.stderr
+
+
+def test_it_is_ready_after_a_round_with_the_database_and_feeds_the_watchdog_without_one(state_dir: Path) -> None:
+    manager = Manager(state_dir)
+    process = subprocess.Popen(command(state_dir), stderr=subprocess.DEVNULL, env=os.environ | manager.environment())
+    try:
+        heard = list(manager.wait_for("READY=1"))
+        with connect(f"sqlite:///{state_dir / 'state.db'}").begin() as connection:
+            connection.exec_driver_sql("DROP TABLE live")
+        manager.wait_for("STATUS=the database does not answer")
+        manager.heard.clear()
+        manager.wait_for("WATCHDOG=1")
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert heard[:2] == ["READY=1", "STATUS=watching the fleet"]
+    assert manager.listen()[-2:] == ["STOPPING=1", "STATUS=stopping"]
+    manager.close()

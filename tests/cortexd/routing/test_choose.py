@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cortexd.routing.choose import ColdLoad, Refuse, Route, choose
-from cortexd.routing.snapshot import EMPTY, ModelView, NeuronView, ResidentView, Snapshot
+from cortexd.routing.choose import ColdLoad, Refuse, Route, choose, fallbacks
+from cortexd.routing.snapshot import EMPTY, KeyView, ModelView, NeuronView, ResidentView, Snapshot
 
 NEURONS = {name: NeuronView(name, f"http://{name}", healthy=True) for name in ("n1", "n2", "n3")}
 MODEL = ModelView("big/model", "chat", 4096, ("n1", "n2"))
@@ -88,6 +88,42 @@ def test_a_typing_mistake_is_answered_with_the_nearest_name() -> None:
 
     assert isinstance(decision, Refuse)
     assert "Did you mean 'big/model'?" in decision.error.message
+
+
+def test_a_key_gets_only_its_models_under_any_of_their_names() -> None:
+    key = KeyView("ci", "acme", frozenset({MODEL.id}))
+
+    assert choose(held(at("n1")), "default", {}, 0, key=key) == Route(MODEL, ("n1",))
+    decision = choose(held(at("n1")), "lost", {}, 0, key=key)
+    assert isinstance(decision, Refuse) and decision.model is not None
+    assert (decision.error.status, decision.error.code) == (403, "insufficient_permissions")
+    assert "'ci' may not use the model 'lost'" in decision.error.message
+    assert choose(held(at("n1")), MODEL.id, {}, 0, key=KeyView("all", "acme")) == Route(MODEL, ("n1",))
+
+
+def test_a_near_name_that_the_key_may_not_use_is_not_given_away() -> None:
+    decision = choose(FLEET, "embde", {}, 0, key=KeyView("ci", "acme", frozenset({MODEL.id})))
+
+    assert isinstance(decision, Refuse) and "embed" not in decision.error.message.replace("'embde'", "")
+
+
+def test_more_output_than_the_limit_is_refused_with_the_limit() -> None:
+    limited = replace(MODEL, output_limit=100)
+    fleet = replace(FLEET, models={MODEL.id: limited})
+
+    assert choose(fleet, MODEL.id, {}, 0, output=("max_tokens", 100)) == ColdLoad(limited)
+    assert choose(fleet, MODEL.id, {}, 0) == ColdLoad(limited)
+    decision = choose(fleet, MODEL.id, {}, 0, output=("max_completion_tokens", 101))
+    assert isinstance(decision, Refuse)
+    assert (decision.error.status, decision.error.param) == (400, "max_completion_tokens")
+    assert "at most 100 tokens (limit.output)" in decision.error.message
+
+
+def test_fallbacks_are_those_of_the_model_behind_the_name() -> None:
+    fleet = replace(FLEET, models={**FLEET.models, MODEL.id: replace(MODEL, fallback=("embed", MODEL.id, "lost"))})
+
+    assert fallbacks(fleet, "default") == ("embed", "lost")
+    assert fallbacks(fleet, "nobody") == ()
 
 
 @settings(deadline=None)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, insert, select, update
 
 from cortexd import models as t
 from cortexd.cli.usage import usage_command
 from cortexd.ledger.row import UsageRow
-from cortexd.routing.snapshot import EMPTY, KeyView, NeuronView, ResidentView
+from cortexd.routing.snapshot import EMPTY, KeyRef, KeyView, NeuronView, ResidentView
 from cortexd.store import load_requests, snapshot
 from cortexd.store.connect import connect
 from cortexd.store.usage import Group, insert_rows, report
@@ -48,6 +48,28 @@ def test_a_snapshot_holds_the_live_generation_and_what_was_observed(engine: Engi
     assert got.residents[MODEL][0] == ResidentView("n1", MODEL, "loaded", 0, 0)
     assert list(got.keys.values()) == [KeyView("k1", "acme")]
     assert snapshot.load(engine) == got
+
+
+def test_keys_know_their_models_and_where_their_secret_lies(engine: Engine) -> None:
+    fill(str(engine.url), {"n1": "http://one:1/"})
+    g = "g" * 64
+    with engine.begin() as connection:
+        connection.execute(insert(t.Account).values(generation=g, name="lab", settings={"models": ["default", "x"]}))
+        for id, models in (("a", None), ("b", ["x", "tiny-embed"])):
+            settings = {} if models is None else {"models": models}
+            row = {"key_id": id, "account": "lab", "secret_hash": None, "secret_ref": f"env:{id}", "settings": settings}
+            connection.execute(insert(t.Key).values(generation=g, **row))
+        limits = {"limits": {"input": 9, "output": 5}, "fallback": ["tiny-embed"]}
+        connection.execute(update(t.Model).where(t.Model.id == MODEL).values(settings=limits))
+
+    got = snapshot.load(engine)
+
+    assert got.key_refs == (
+        KeyRef("env:a", KeyView("a", "lab", frozenset({MODEL, "x"}))),  # the account's, by id
+        KeyRef("env:b", KeyView("b", "lab", frozenset({"x"}))),  # both lists hold
+    )
+    assert list(got.keys.values()) == [KeyView("k1", "acme")]
+    assert (got.models[MODEL].output_limit, got.models[MODEL].fallback) == (5, ("tiny-embed",))
 
 
 def test_the_token_moves_with_a_commit_of_somebody_else_and_only_then(engine: Engine) -> None:
