@@ -27,15 +27,19 @@ class DatabaseSettings(_Section):
 
 
 class GatewaySettings(_Section):
-    """Addresses are HOST:PORT; times in seconds."""
+    """Addresses are HOST:PORT; times in seconds. ``tls_certificate`` and ``tls_key``: PEM files, both or none."""
 
     listen: str = "127.0.0.1:31313"
     metrics_listen: str = "127.0.0.1:31314"
     workers: int = Field(default=2, ge=1)
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     body_limit_mb: int = Field(default=32, ge=1)
+    connect_timeout_s: float = Field(default=3, gt=0)
     idle_timeout_s: float = Field(default=300, gt=0)
     keepalive_interval_s: float = Field(default=1, gt=0)
     cold_load_wait_s: float = Field(default=600, gt=0)
+    drain_s: float = Field(default=30, gt=0)
     require_auth: bool = False
 
 

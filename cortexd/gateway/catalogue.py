@@ -7,9 +7,10 @@ from typing import Any
 import falcon
 import orjson
 
+from cortexd.dialects.models import for_both, listing
+from cortexd.gateway.access import authenticate
 from cortexd.gateway.core import Core
-from cortexd.protocol.errors import invalid_request
-from cortexd.routing.choose import Refuse, choose
+from cortexd.routing.choose import may_use, unknown
 from cortexd.routing.snapshot import ModelView, Snapshot
 
 OWNER = "cortexd"
@@ -29,27 +30,30 @@ def entry(snapshot: Snapshot, name: str, model: ModelView) -> dict[str, Any]:
         "loaded": any(place["status"] == "loaded" for place in locations),
         "feasible_on": [neuron for neuron in model.placements if neuron in up],
         "locations": locations,
-        "limit": {"context": model.context},
+        "limit": {"context": model.context, **model.settings.get("limits", {})},
         "max_model_len": model.context,
+        # What the operator declared, as declared; absent where nothing was.
+        **{key: model.settings[key] for key in ("capabilities", "cost") if key in model.settings},
     }
 
 
 class Models:
-    """The whole list, models first, then aliases."""
+    """The whole list, models first, then aliases; without those that the key may not use."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with an OpenAI list."""
-        self._core.authenticate(req.get_header("Authorization"))
+        """Answer with a list that clients of OpenAI and of Anthropic read."""
+        key = authenticate(self._core, req)
         snapshot = self._core.snapshot
-        entries = [entry(snapshot, name, model) for name, model in snapshot.models.items()]
-        for name in snapshot.aliases:
-            if (model := snapshot.resolve(name)) is not None:
-                entries.append(entry(snapshot, name, model))
+        entries = [
+            entry(snapshot, name, model)
+            for name in (*snapshot.models, *snapshot.aliases)
+            if (model := snapshot.resolve(name)) is not None and may_use(key, model.id)
+        ]
         resp.content_type = "application/json"
-        resp.data = orjson.dumps({"object": "list", "data": entries})
+        resp.data = orjson.dumps(listing(entries))
 
 
 class ModelEntry:
@@ -60,13 +64,10 @@ class ModelEntry:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, model_id: str) -> None:
         """Answer with the entry, or 404 with the nearest name."""
-        self._core.authenticate(req.get_header("Authorization"))
+        key = authenticate(self._core, req)
         snapshot = self._core.snapshot
         model = snapshot.resolve(model_id)
-        if model is None:
-            unknown = choose(snapshot, model_id, {}, 0.0)
-            if isinstance(unknown, Refuse):
-                raise unknown.error
-            raise invalid_request(f"The model '{model_id}' does not exist.", code="model_not_found", status=404)
+        if model is None or not may_use(key, model.id):
+            raise unknown(snapshot, model_id, key)
         resp.content_type = "application/json"
-        resp.data = orjson.dumps(entry(snapshot, model_id, model))
+        resp.data = orjson.dumps(for_both(entry(snapshot, model_id, model)))

@@ -16,6 +16,8 @@ from cortexd.store import load_requests
 log = logging.getLogger("cortexd.gateway")
 
 _POLL_S = 0.1
+# Room comes with the end of somebody's answer, or of an idle time.
+_NO_ROOM_S = 10
 
 
 class ColdLoad:
@@ -74,6 +76,10 @@ class ColdLoads:
                 load.error = ApiError(
                     503, "api_error", "model_load_failed", f"Model '{load.model}' could not be loaded: {reason}"
                 )
+                return
+            if state.state == "refused":
+                message = f"There is no room for model '{load.model}' now: {state.error or 'no reason was given'}"
+                load.error = unavailable(message, retry_after=_NO_ROOM_S, code="no_room")
                 return
             gevent.sleep(_POLL_S)
         load.error = unavailable(f"Model '{load.model}' is not loaded after {self._wait_s:.0f} s.", retry_after=30)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from hashlib import sha256
 from pathlib import Path
 
 from cortexd.gateway import metrics
+from cortexd.gateway.artifacts import Artifacts
 from cortexd.gateway.bridge import Commits
 from cortexd.gateway.cold import ColdLoads
 from cortexd.gateway.picture import Picture
@@ -14,8 +14,7 @@ from cortexd.gateway.tokens import Tokens
 from cortexd.gateway.upstream import Pool
 from cortexd.ledger.row import UsageRow
 from cortexd.ledger.writer import UsageWriter
-from cortexd.protocol.errors import invalid_request
-from cortexd.routing.snapshot import KeyView, Snapshot
+from cortexd.routing.snapshot import Snapshot
 from cortexd.settings import ControlSettings, GatewaySettings, database_url
 from cortexd.store.connect import connect
 
@@ -30,13 +29,15 @@ class Core:
         url = database_url(settings.database.url, state_dir)
         self.settings: GatewaySettings = settings.gateway
         self.body_limit = settings.gateway.body_limit_mb << 20
-        self.pool = Pool()
+        self.pool = Pool(settings.gateway.connect_timeout_s)
         self.tokens = Tokens()
         self.picture = Picture(connect(url))
         self.cold_loads = ColdLoads(connect(url), settings.gateway.cold_load_wait_s)
+        self.spool = state_dir / "spool"
         # Answers wait for this one: a locked database may hold them up for a moment, then the spool takes over.
-        self.writer = UsageWriter(connect(url, busy_timeout_ms=1000), state_dir / "spool")
+        self.writer = UsageWriter(connect(url, busy_timeout_ms=1000), self.spool)
         self.commits = Commits(self.writer)
+        self.artifacts = Artifacts(connect(url), state_dir)
         self.in_flight: Counter[tuple[str, str]] = Counter()
         self.down_until: dict[str, float] = {}
 
@@ -54,17 +55,6 @@ class Core:
     def snapshot(self) -> Snapshot:
         """The fleet as it was last read."""
         return self.picture.snapshot
-
-    def authenticate(self, authorization: str | None) -> KeyView | None:
-        """Whose key it is; None for the anonymous. Raises ApiError 401 where a key of ours is required and missing."""
-        scheme, _, secret = (authorization or "").partition(" ")
-        known = None
-        if scheme.lower() == "bearer" and secret.strip():
-            known = self.snapshot.keys.get(sha256(secret.strip().encode("latin-1")).hexdigest())
-        if known is None and self.settings.require_auth:
-            wrong = "The API key is not valid." if secret else "An API key is required: Authorization: Bearer KEY."
-            raise invalid_request(wrong, code="invalid_api_key", status=401)
-        return known
 
     def begin(self, neuron: str, model: str) -> None:
         """A request goes to a neuron."""

@@ -1,12 +1,15 @@
-"""Errors as clients see them: OpenAI's shape with the request id in it, before a stream began and after."""
+"""Errors as clients see them: in the shape of the route's dialect, with the request id in it."""
 
 from __future__ import annotations
 
 import falcon
 import orjson
 
+from cortexd.dialects import anthropic_messages
 from cortexd.dialects.openai_chat import encode_error
 from cortexd.protocol.errors import ApiError, invalid_request
+
+MESSAGES = "/v1/messages"
 
 
 class ClientGone(Exception):
@@ -14,12 +17,15 @@ class ClientGone(Exception):
 
 
 def error_body(error: ApiError, request_id: str) -> bytes:
-    """The JSON body."""
-    body = encode_error(error)
-    inner = body["error"]
-    if isinstance(inner, dict):
-        inner["request_id"] = request_id
-    return orjson.dumps(body)
+    """The JSON body in OpenAI's shape."""
+    return orjson.dumps(encode_error(error, request_id))
+
+
+def is_anthropic(req: falcon.Request) -> bool:
+    """Whether a client of Anthropic's API asks. On the catalogue's routes, which are both's, a header tells."""
+    if req.path == MESSAGES or req.path.startswith(MESSAGES + "/"):
+        return True
+    return req.path.startswith("/v1/models") and req.get_header("Anthropic-Version") is not None
 
 
 def error_event(error: ApiError, request_id: str) -> bytes:
@@ -27,11 +33,15 @@ def error_event(error: ApiError, request_id: str) -> bytes:
     return b"data: " + error_body(error, request_id) + b"\n\n"
 
 
-def answer_error(resp: falcon.Response, error: ApiError, request_id: str) -> None:
+def answer_error(req: falcon.Request, resp: falcon.Response, error: ApiError) -> None:
     """Fill ``resp`` with the error."""
     resp.status = error.status
     resp.content_type = "application/json"
-    resp.data = error_body(error, request_id)
+    request_id = req.context.request_id
+    if is_anthropic(req):
+        resp.data = orjson.dumps(anthropic_messages.encode_error(error, request_id))
+    else:
+        resp.data = error_body(error, request_id)
     if error.retry_after is not None:
         resp.set_header("Retry-After", str(error.retry_after))
 

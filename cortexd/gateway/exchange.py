@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -9,13 +10,19 @@ from dataclasses import replace
 import gevent
 import orjson
 
-from cortexd.gateway.body import ChatBody
+from cortexd.credentials import token_file
+from cortexd.dialects.openai_errors import decode_error
+from cortexd.gateway import metrics
 from cortexd.gateway.core import DOWN_S, Core
 from cortexd.gateway.upstream import Connection, Response, UpstreamError
 from cortexd.gateway.watch import ClientWatch
+from cortexd.gateway.wire import ClientRequest
 from cortexd.ledger.row import UsageRow
 from cortexd.protocol.errors import ApiError, unavailable
 from cortexd.routing import choose as routing
+from cortexd.routing.snapshot import KeyView
+
+log = logging.getLogger("cortexd.gateway")
 
 _ERROR_BODY_LIMIT = 64 << 10
 
@@ -24,10 +31,11 @@ Waiting = Generator[None, None, "Answer"]
 
 
 class Answer:
-    """A neuron's answer from its first byte on, and who gives it."""
+    """A neuron's answer from its first byte on, and who gives it: the neuron, and the id of the model."""
 
-    def __init__(self, neuron: str, response: Response) -> None:
+    def __init__(self, neuron: str, model: str, response: Response) -> None:
         self.neuron = neuron
+        self.model = model
         self.response = response
 
 
@@ -45,10 +53,17 @@ class Exchange:
     """One request's way to a neuron. Fills ``row`` on the way; ``close`` must be called once."""
 
     def __init__(
-        self, core: Core, body: ChatBody, headers: list[tuple[str, str]], row: UsageRow, watch: ClientWatch
+        self,
+        core: Core,
+        body: ClientRequest,
+        key: KeyView | None,
+        headers: list[tuple[str, str]],
+        row: UsageRow,
+        watch: ClientWatch,
     ) -> None:
         self._core = core
         self._body = body
+        self._key = key
         self._headers = headers
         self._row = row
         self._watch = watch
@@ -60,13 +75,41 @@ class Exchange:
         """The answer of a neuron that begins with a success status.
 
         Yields each time that ``step_s`` passed with nothing to show. Raises ApiError, RefusedByNeuron or ClientGone.
+        Where the model cannot be served, the first of its fallbacks that can be answers; where none can, the client
+        hears of the model that it asked for.
         """
+        try:
+            return (yield from self._serve(self._body.model))
+        except (ApiError, RefusedByNeuron) as failure:
+            if not _may_fall_back(failure):
+                raise
+            answer = yield from self._fall_back()
+            if answer is None:
+                raise
+            return answer
+
+    def _fall_back(self) -> Generator[None, None, Answer | None]:
+        model, neuron = self._row.model, self._row.neuron
+        for fallback in routing.fallbacks(self._core.snapshot, self._body.model):
+            try:
+                answer = yield from self._serve(fallback)
+            except (ApiError, RefusedByNeuron) as e:
+                log.info("%s cannot answer for %s: %s", fallback, model, e)
+            else:
+                log.info("%s answers for %s", fallback, model)
+                metrics.fell_back(answer.model, answer.neuron)
+                return answer
+        self._row.model, self._row.neuron = model, neuron
+        return None
+
+    def _serve(self, name: str) -> Waiting:
+        """The answer of the model called ``name``, from one of its replicas or after a cold load."""
         tried: set[str] = set()
         failure: ApiError | RefusedByNeuron | None = None
         loaded: str | None = None
         may_load = True
         while True:
-            model, replicas = self._decide(failure)
+            model, replicas = self._decide(name, failure)
             if loaded is not None:
                 replicas = (loaded, *(r for r in replicas if r != loaded))
                 loaded = None
@@ -98,11 +141,18 @@ class Exchange:
             self._core.end(*self._busy)
             self._busy = None
 
-    def _decide(self, failure: ApiError | RefusedByNeuron | None) -> tuple[str, tuple[str, ...]]:
+    def _decide(self, name: str, failure: ApiError | RefusedByNeuron | None) -> tuple[str, tuple[str, ...]]:
         """Model id and the replicas to try, none for a cold load. Raises ApiError for a refusal."""
         core = self._core
         decision = routing.choose(
-            core.snapshot, self._body.model, core.in_flight, time.monotonic(), down_until=core.down_until
+            core.snapshot,
+            name,
+            core.in_flight,
+            time.monotonic(),
+            task=self._body.task,
+            down_until=core.down_until,
+            key=self._key,
+            output=self._body.output,
         )
         match decision:
             case routing.Refuse(error, model):
@@ -137,7 +187,7 @@ class Exchange:
         headers = list(self._headers)
         if view.token_ref:
             try:
-                headers.append(("Authorization", "Bearer " + core.tokens.get(view.token_ref)))
+                headers.append(("Authorization", "Bearer " + core.tokens.get(token_file(view.name, view.token_ref))))
             except OSError as e:
                 message = f"The token of neuron '{neuron}' cannot be read: {e.strerror}."
                 return ApiError(503, "api_error", "neuron_token_unreadable", message)
@@ -147,8 +197,11 @@ class Exchange:
         try:
             response = yield from self._ask(view.endpoint, headers, self._body.for_model(model))
             if response.status < 400:
-                return Answer(neuron, response)
+                return Answer(neuron, model, response)
             refusal = yield from self._refusal(neuron, response)
+            if isinstance(refusal, RefusedByNeuron) and refusal.error.code == "route_not_found":
+                message = f"Neuron '{neuron}' does not serve {self._body.path}."
+                refusal = ApiError(501, "api_error", "not_implemented", message)
         except UpstreamError as e:
             self._watch.check()
             refusal = self._unreachable(neuron, e)
@@ -163,7 +216,7 @@ class Exchange:
             connection = self._core.pool.take(endpoint)
             self._watch.guard(connection)
             try:
-                connection.request("/v1/chat/completions", headers, body)
+                connection.request(self._body.path, headers, body)
                 self._response = yield from self._first_byte(connection)
                 return self._response
             except UpstreamError as e:
@@ -213,14 +266,21 @@ class Exchange:
         return unavailable(message, retry_after=3, code="upstream_unreachable")
 
 
+def _may_fall_back(failure: ApiError | RefusedByNeuron) -> bool:
+    """Whether another model may help: not for what the client can change, nor where the neuron says when to return."""
+    if isinstance(failure, RefusedByNeuron):
+        return failure.status >= 500 and failure.error.retry_after is None
+    return failure.status >= 500
+
+
 def _read_refusal(neuron: str, response: Response, body: bytes) -> ApiError | RefusedByNeuron:
     retry = response.header("retry-after")
     retry_after = int(retry) if retry.isdigit() else None
     try:
-        inner = orjson.loads(body)["error"]
-        error = ApiError(
-            response.status, str(inner["type"]), inner.get("code"), str(inner["message"]), retry_after=retry_after
-        )
+        parsed = orjson.loads(body)
+        if not parsed["error"].keys() >= {"type", "message"}:
+            raise KeyError
+        error = replace(decode_error(parsed, response.status), retry_after=retry_after)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         status = response.status if response.status < 500 else 502
         text = body[:300].decode("utf-8", "replace").strip()

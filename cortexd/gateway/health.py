@@ -41,6 +41,9 @@ class Health:
         status = "ok" if neurons and healthy == len(neurons) else "degraded"
         _json(resp, {"status": status, "nodes": {"healthy": healthy, "total": len(neurons)}})
 
+    # some clients look first whether anybody is there
+    on_head = on_get
+
 
 class Ready:
     """Whether it can answer: 200, or 503 with the reason."""
@@ -53,7 +56,8 @@ class Ready:
         reason = why_not_ready(self._core.snapshot)
         if reason is not None:
             resp.status = 503
-        _json(resp, {"ready": reason is None, "reason": reason, "generation": self._core.snapshot.generation})
+        body = {"ready": reason is None, "reason": reason, "generation": self._core.snapshot.generation}
+        _json(resp, {**body, "unresolved_keys": len(self._core.picture.secrets.problems)})
 
 
 class Version:

@@ -5,9 +5,14 @@ Import it only after ``PROMETHEUS_MULTIPROC_DIR`` is set (``server.run`` does). 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from cortexd.ledger.row import UsageRow
 
@@ -20,6 +25,10 @@ _COLD_STARTS = Counter("cortex_cold_starts", "Requests that waited for a model t
 _PROMPT = Counter("cortex_prompt_tokens", "Prompt tokens.", _BY)
 _CACHED = Counter("cortex_cached_prompt_tokens", "Prompt tokens that were not computed again.", _BY)
 _COMPLETION = Counter("cortex_completion_tokens", "Generated tokens.", _BY)
+_FALLBACKS = Counter("cortex_fallbacks", "Requests that a fallback answered, by the model that did.", _BY)
+_UNRESOLVED = Gauge(
+    "cortex_unresolved_keys", "Keys whose secret the gateway does not find.", multiprocess_mode="livemax"
+)
 _IN_FLIGHT = Gauge("cortex_model_in_flight", "Requests at a neuron now.", _BY, multiprocess_mode="livesum")
 _DURATION = Histogram(
     "cortex_request_duration_seconds",
@@ -88,8 +97,34 @@ def in_flight(model: str, node: str, change: int) -> None:
     _children(model, node).in_flight.inc(change)
 
 
-def exposition() -> bytes:
+def fell_back(model: str, node: str) -> None:
+    """``model`` answers for another one."""
+    _FALLBACKS.labels(model, node).inc()
+
+
+def unresolved_keys(count: int) -> None:
+    """How many keys do not work because their secret is not found. From the snapshot's thread."""
+    _UNRESOLVED.set(count)
+
+
+class SpoolCollector(Collector):
+    """What waits for the database in the spools of all workers, those that are gone included."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Their size at the moment."""
+        size = 0
+        for path in self._folder.glob("*.jsonl"):
+            with suppress(OSError):  # it was drained just now
+                size += path.stat().st_size
+        yield GaugeMetricFamily("cortex_ledger_spool_bytes", "Usage rows that wait for the database.", size)
+
+
+def exposition(spool: Path) -> bytes:
     """All workers' metrics in Prometheus' text format. Reads files: not for the event loop."""
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(SpoolCollector(spool))
     return generate_latest(registry)

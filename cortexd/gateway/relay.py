@@ -6,15 +6,12 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import orjson
-
-from cortexd.dialects.openai_chat import KEEP_ALIVE
 from cortexd.gateway.core import Core
-from cortexd.gateway.errors import ClientGone, error_event
+from cortexd.gateway.errors import ClientGone
 from cortexd.gateway.exchange import Answer, Exchange, RefusedByNeuron, Waiting
-from cortexd.gateway.sse import ChatStream
 from cortexd.gateway.upstream import UpstreamError
 from cortexd.gateway.watch import ClientWatch
+from cortexd.gateway.wire import ClientRequest, Outflow
 from cortexd.ledger.row import Outcome, UsageRow
 from cortexd.protocol.errors import ApiError
 
@@ -64,7 +61,7 @@ class Meter:
         if known[2] > 0 and self.row.completion_tokens > 1:
             self.row.tokens_per_second = (self.row.completion_tokens - 1) / known[2]
 
-    def note_stream(self, stream: ChatStream) -> None:
+    def note_stream(self, stream: Outflow) -> None:
         """Take what a stream showed so far. Without a usage chunk its chunks stand for tokens."""
         row = self.row
         row.finish_reason = stream.finish_reason
@@ -84,7 +81,7 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def read_whole(core: Core, answer: Answer, watch: ClientWatch, meter: Meter) -> bytes:
+def read_whole(core: Core, request: ClientRequest, answer: Answer, watch: ClientWatch, meter: Meter) -> bytes:
     """The body of an answer that is not streamed, with its usage noted. Raises ApiError or ClientGone."""
     pieces: list[bytes] = []
     silent = 0.0
@@ -104,17 +101,15 @@ def read_whole(core: Core, answer: Answer, watch: ClientWatch, meter: Meter) -> 
             break
         silent = 0.0
         pieces.append(piece)
-    body = b"".join(pieces)
     try:
-        parsed = orjson.loads(body)
-        choices = parsed.get("choices") or [{}]
-        meter.note_usage(parsed.get("usage"))
-        meter.note_timing(parsed.get("timing"))
-        meter.row.finish_reason = choices[0].get("finish_reason")
-    except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, IndexError):
-        message = f"Neuron '{answer.neuron}' answered with something that is no chat completion."
+        whole = request.whole(b"".join(pieces))
+    except ValueError as e:
+        message = f"Neuron '{answer.neuron}' answered with something that is {e}."
         raise ApiError(502, "api_error", "upstream_malformed_response", message) from None
-    return body
+    meter.note_usage(whole.usage)
+    meter.note_timing(whole.timing)
+    meter.row.finish_reason = whole.finish_reason
+    return whole.content
 
 
 def _broken(answer: Answer, why: str) -> ApiError:
@@ -132,14 +127,13 @@ class StreamBody:
         answer: Answer | None,
         watch: ClientWatch,
         meter: Meter,
-        *,
-        include_usage: bool,
+        stream: Outflow,
     ) -> None:
         self._core = core
         self._exchange = exchange
         self._watch = watch
         self._meter = meter
-        self._stream = ChatStream(include_usage=include_usage)
+        self._stream = stream
         self._pending = pending
         self._events = self._run(answer)
 
@@ -159,7 +153,7 @@ class StreamBody:
         row = self._meter.row
         try:
             while answer is None:
-                yield KEEP_ALIVE
+                yield self._stream.keep_alive(time.monotonic())
                 try:
                     next(self._pending)
                 except StopIteration as end:
@@ -169,7 +163,7 @@ class StreamBody:
             error = e.error if isinstance(e, RefusedByNeuron) else e
             self._meter.note_stream(self._stream)
             self._meter.settle(200, "error", error.code or error.type)
-            yield error_event(error, row.request_id)
+            yield self._stream.fail(error, row.request_id)
         except ClientGone:
             return  # close() settles
 
@@ -182,7 +176,7 @@ class StreamBody:
                 silent += step
                 if silent >= self._core.settings.idle_timeout_s:
                     raise _broken(answer, f"it said nothing for {silent:.0f} s") from None
-                yield KEEP_ALIVE
+                yield stream.keep_alive(time.monotonic())
                 continue
             except UpstreamError as e:
                 self._watch.check()
@@ -192,9 +186,11 @@ class StreamBody:
                 break
             if out := stream.feed(piece, time.monotonic()):
                 yield out
+            if stream.over:
+                break
         self._watch.check()
         stream.end(time.monotonic())
-        if not stream.final and stream.finish_reason is None and stream.error is None:
+        if not stream.ended:
             raise _broken(answer, "its stream ended without a finish reason")
         self._meter.note_stream(stream)
         self._exchange.close()
@@ -203,5 +199,5 @@ class StreamBody:
             self._meter.settle(200, "error", str(code))
         elif not self._meter.settle(200, "ok"):
             raise not_recorded()
-        if stream.final:
-            yield stream.final
+        if final := stream.final:
+            yield final

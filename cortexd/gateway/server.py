@@ -6,6 +6,7 @@ This module imports neither metrics nor anything else that counts: their files m
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import socket
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.systemd import SD_LISTEN_FDS_START
 
-from cortexd.settings import ControlSettings
-
-GRACE_S = 30
+from cortexd.credentials import credential
+from cortexd.notify import Notifier
+from cortexd.settings import ControlSettings, GatewaySettings
 
 
 class GatewayError(Exception):
@@ -24,7 +26,7 @@ class GatewayError(Exception):
 
 
 def run(settings: ControlSettings, state_dir: Path) -> None:
-    """Serve until SIGTERM (answers under way get 30 s) or SIGINT. Raises GatewayError before anything is served.
+    """Serve until SIGTERM (answers under way get ``drain_s``) or SIGINT. Raises GatewayError before anything is served.
 
     Ends with SystemExit. Sockets that systemd passes are used instead of the addresses in ``settings``.
     """
@@ -32,11 +34,47 @@ def run(settings: ControlSettings, state_dir: Path) -> None:
     ports = {key: split_address(key, value)[1] for key, value in addresses.items()}
     if ports["listen"] == ports["metrics_listen"]:
         raise GatewayError("[gateway] listen and metrics_listen need different ports")
-    if not os.environ.get("LISTEN_FDS"):
+    if passed := _passed_ports():
+        if passed != sorted(ports.values()):
+            raise GatewayError(
+                f"systemd passed sockets of the ports {passed}, but [gateway] names {sorted(ports.values())}; "
+                "restart cortexd-gateway.socket"
+            )
+    else:
         for key, value in addresses.items():
             _check_free(key, value)
+    tls = _tls(settings.gateway)
     _prepare_metrics(state_dir.resolve() / "metrics")
-    _Application(settings, state_dir.resolve(), ports["metrics_listen"]).run()
+    _Application(settings, state_dir.resolve(), ports, tls).run()
+
+
+def _passed_ports() -> list[int]:
+    """The ports of the sockets that systemd gave to this process."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    found = []
+    for descriptor in range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + int(os.environ.get("LISTEN_FDS", "0"))):
+        with socket.socket(fileno=os.dup(descriptor)) as passed:
+            name = passed.getsockname()
+            found.append(int(name[1]) if isinstance(name, tuple) else 0)
+    return sorted(found)
+
+
+def _tls(gateway: GatewaySettings) -> Any:
+    """The context for the API's address, None without TLS. Files that systemd read for us come first."""
+    if gateway.tls_certificate is None and gateway.tls_key is None:
+        return None
+    if gateway.tls_certificate is None or gateway.tls_key is None:
+        raise GatewayError("[gateway] tls_certificate and tls_key belong together: set both, or none")
+    from cortexd.gateway.tls import TlsError, server_context
+
+    try:
+        return server_context(
+            credential("tls-certificate") or Path(gateway.tls_certificate),
+            credential("tls-key") or Path(gateway.tls_key),
+        )
+    except TlsError as e:
+        raise GatewayError(str(e)) from None
 
 
 def split_address(key: str, address: str) -> tuple[str, int]:
@@ -78,12 +116,20 @@ def _prepare_metrics(folder: Path) -> None:
 class _Application(BaseApplication):  # type: ignore[misc]
     """gunicorn's view of us. ``load`` runs in each worker, after the fork."""
 
-    def __init__(self, settings: ControlSettings, state_dir: Path, metrics_port: int) -> None:
+    def __init__(self, settings: ControlSettings, state_dir: Path, ports: dict[str, int], tls: Any) -> None:
         self._settings = settings
         self._state_dir = state_dir
-        self._metrics_port = metrics_port
+        self._ports = ports
+        self._tls = tls
         self._core: Any = None
         super().__init__()
+
+    def run(self) -> None:
+        """Until a signal. Ends with SystemExit."""
+        from cortexd.gateway.arbiter import GatewayArbiter
+
+        # taken before gunicorn sees it, which would call itself ready before there is a worker
+        GatewayArbiter(self, Notifier.take()).run()
 
     def load_config(self) -> None:
         """What we decide; everything else is gunicorn's default."""
@@ -96,7 +142,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
             "worker_class": Worker,
             "worker_connections": 4000,
             "keepalive": 75,
-            "graceful_timeout": GRACE_S,
+            "graceful_timeout": math.ceil(gateway.drain_s),
             "limit_request_line": 8190,
             "proc_name": "cortexd-gateway",
             "loglevel": "warning",
@@ -114,7 +160,15 @@ class _Application(BaseApplication):  # type: ignore[misc]
 
         self._core = Core(self._settings, self._state_dir)
         self._core.start()
-        return by_port(create_app(self._core), create_metrics_app(self._core), self._metrics_port)
+        return by_port(create_app(self._core), create_metrics_app(self._core), self._ports["metrics_listen"])
+
+    def knows_fleet(self) -> bool:
+        """In a worker: whether it has read the database once."""
+        return self._core is not None and self._core.picture.known
+
+    def tls_for(self, port: int) -> Any:
+        """In a worker: the TLS context of that listening port, None for plain HTTP."""
+        return self._tls if port == self._ports["listen"] else None
 
     def _stop(self) -> None:
         if self._core is not None:

@@ -11,6 +11,10 @@ from typing import Any
 
 import orjson
 
+from cortexd.dialects.openai_chat import KEEP_ALIVE
+from cortexd.gateway.errors import error_event
+from cortexd.protocol.errors import ApiError
+
 _BOUNDARY = re.compile(rb"\r?\n\r?\n")
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -31,6 +35,24 @@ class ChatStream:
         self.error: dict[str, Any] | None = None
         # The event that ends the stream, kept until the usage row is committed.
         self.final = b""
+
+    @property
+    def ended(self) -> bool:
+        """Whether a finish reason, an error or the end was there."""
+        return bool(self.final) or self.finish_reason is not None or self.error is not None
+
+    @property
+    def over(self) -> bool:
+        """Never: whatever a neuron says goes on to the client."""
+        return False
+
+    def keep_alive(self, now: float) -> bytes:
+        """A comment."""
+        return KEEP_ALIVE
+
+    def fail(self, error: ApiError, request_id: str) -> bytes:
+        """An error event."""
+        return error_event(error, request_id)
 
     def feed(self, data: bytes, now: float) -> bytes:
         """The whole events in what came so far, without those that the client did not ask for."""

@@ -16,6 +16,8 @@ from gevent import socket
 from gevent import ssl as gevent_ssl
 
 CONNECT_TIMEOUT_S = 3.0
+# A request that a neuron does not take from the socket for this long is given up.
+_SEND_TIMEOUT_S = 30.0
 _IDLE_MOST = 128
 # Less than a neuron keeps an idle connection (4 s, neuron/http/server.py): it must not close one that is being taken.
 _IDLE_AGE_S = 3.0
@@ -37,7 +39,7 @@ class UpstreamError(Exception):
 class Connection:
     """One socket, one request at a time."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect. Raises UpstreamError(sent=False)."""
         self.endpoint = endpoint
         parts = urlsplit(endpoint)
@@ -49,7 +51,7 @@ class Connection:
         self._used = False
         self.idle_since = 0.0
         try:
-            self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
+            self._socket = socket.create_connection((host, port), connect_timeout_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if secure:
                 context = gevent_ssl.create_default_context()
@@ -63,7 +65,7 @@ class Connection:
         lines += [f"{name}: {value}" for name, value in headers]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         try:
-            self._socket.settimeout(CONNECT_TIMEOUT_S * 10)
+            self._socket.settimeout(_SEND_TIMEOUT_S)
             # One segment for the common request, no copy of a large body.
             if len(body) < _READ:
                 self._socket.sendall(head + body)
@@ -256,8 +258,9 @@ class Response:
 class Pool:
     """Connections that rest between requests, by endpoint. One per worker; greenlets only."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._idle: dict[str, list[Connection]] = {}
+        self._connect_timeout_s = connect_timeout_s
 
     def take(self, endpoint: str) -> Connection:
         """A connection that rests, else a new one. Raises UpstreamError(sent=False)."""
@@ -267,7 +270,7 @@ class Pool:
             if not connection.is_stale():
                 return connection
             connection.close()
-        return Connection(endpoint)
+        return Connection(endpoint, self._connect_timeout_s)
 
     def give_back(self, response: Response) -> None:
         """Keep the connection when its answer was read whole, else close it."""

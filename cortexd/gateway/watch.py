@@ -11,6 +11,7 @@ from gevent.event import Event
 from cortexd.gateway.errors import ClientGone
 from cortexd.gateway.upstream import Connection
 
+_LOOK_AGAIN_S = 0.25
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -22,8 +23,10 @@ class ClientWatch:
         self._upstream: Connection | None = None
         self._poll = select.poll()
         self._poll.register(client.fileno(), _ENDED)
-        self._watcher: Any = gevent.get_hub().loop.io(client.fileno(), 1)
+        loop = gevent.get_hub().loop
+        self._watcher: Any = loop.io(client.fileno(), 1)
         self._watcher.start(self._readable)
+        self._timer: Any = loop.timer(_LOOK_AGAIN_S, _LOOK_AGAIN_S)
 
     def guard(self, upstream: Connection | None) -> None:
         """End ``upstream`` as soon as the client goes: the read that waits there returns at once."""
@@ -39,12 +42,19 @@ class ClientWatch:
     def stop(self) -> None:
         """Before the connection serves its next request."""
         self._watcher.stop()
+        self._timer.stop()
         self._upstream = None
 
     def _readable(self) -> None:
-        # Bytes are the client's next request; the end behind them shows when they are read.
+        # Bytes: the client's next request, or TLS that says goodbye. The end behind them has no event of its own.
         self._watcher.stop()
+        self._look()
+        if not self.gone.is_set():
+            self._timer.start(self._look)
+
+    def _look(self) -> None:
         if any(event & _ENDED for _, event in self._poll.poll(0)):
+            self._timer.stop()
             self.gone.set()
             if self._upstream is not None:
                 self._upstream.abort()

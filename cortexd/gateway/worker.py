@@ -1,7 +1,8 @@
-"""gunicorn's gevent worker without the monkey patch, and with JSON for requests that are no HTTP."""
+"""gunicorn's gevent worker without the monkey patch, with TLS on one address, and with JSON for what is no HTTP."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,11 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.ggevent import GeventWorker
 
+from cortexd.gateway.arbiter import say_ready
+from cortexd.gateway.tls import shake_hands
+
+# A connection may be accepted this long before its request is here.
+_JUST_NOW_S = 1.0
 _REASONS = {400: "Bad Request", 414: "URI Too Long", 431: "Request Header Fields Too Large", 501: "Not Implemented"}
 
 
@@ -29,26 +35,41 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # greenlets of connections that wait for their next request
-        self._waiting: set[gevent.Greenlet[..., Any]] = set()
+        # greenlets of connections that wait for their next request, and since when
+        self._waiting: dict[gevent.Greenlet[..., Any], float] = {}
+        self._said_ready = False
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
         """Around the wait for a request: at most ``keepalive`` seconds, and known to be idle meanwhile."""
         waiting = gevent.getcurrent()
-        self._waiting.add(waiting)
+        self._waiting[waiting] = time.monotonic()
         try:
             with gevent.Timeout(self.cfg.keepalive, False):
                 yield
         finally:
-            self._waiting.discard(waiting)
+            del self._waiting[waiting]
 
     def notify(self) -> None:
-        """Called each second. A worker that stops closes idle connections, which clients may keep for minutes."""
+        """Called each second, from the event loop. A worker that stops closes connections that clients may keep for
+        minutes, but not those that it accepted just now: their request is on its way."""
+        if not self._said_ready and self.app.knows_fleet():
+            say_ready(self)
+            self._said_ready = True
         super().notify()
         if not self.alive:
-            for waiting in list(self._waiting):
-                waiting.kill(NoMoreData, block=False)  # as if the client had closed it
+            before = time.monotonic() - _JUST_NOW_S
+            for waiting, since in list(self._waiting.items()):
+                if since < before:
+                    waiting.kill(NoMoreData, block=False)  # as if the client had closed it
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """A connection, in its own greenlet."""
+        context = self.app.tls_for(listener.getsockname()[1])
+        if context is not None:
+            client = shake_hands(context, client)
+        if client is not None:
+            super().handle(listener, client, addr)
 
     def patch(self) -> None:
         """Give the listening sockets to gevent, and nothing else."""

@@ -96,9 +96,9 @@ class Gateway:
                 return found[0]
             time.sleep(0.05)
 
-    def post(self, body: dict[str, Any] | bytes, **more: Any) -> httpx.Response:
+    def post(self, body: dict[str, Any] | bytes, path: str = "/v1/chat/completions", **more: Any) -> httpx.Response:
         kind = {"content": body} if isinstance(body, bytes) else {"json": body}
-        return httpx.post(self.base + "/v1/chat/completions", **kind, timeout=30, **more)
+        return httpx.post(self.base + path, **kind, timeout=30, **more)
 
     def metric(self, name: str, **labels: str) -> float:
         total = 0.0
@@ -129,7 +129,11 @@ def fill(url: str, neurons: dict[str, str], *, loaded: bool = True, pinned: bool
         c.execute(insert(t.Alias).values(generation=g, name="default", model=MODEL))
         c.execute(
             insert(t.Key).values(
-                generation=g, key_id="k1", account="acme", secret_hash=hashlib.sha256(SECRET.encode()).hexdigest()
+                generation=g,
+                key_id="k1",
+                account="acme",
+                settings={},
+                secret_hash=hashlib.sha256(SECRET.encode()).hexdigest(),
             )
         )
         for rank, (name, endpoint) in enumerate(neurons.items()):

@@ -24,6 +24,9 @@ class Behaviour:
     die_after: int | None = None  # break the connection after this many words (0: before any byte)
     usage: bool = True
     keep_alive: bool = True
+    call: tuple[str, str] | None = None  # after the words: a tool's name and arguments
+    cut_at: int | None = None  # break the connection after this many bytes of a stream
+    comments: int = 0  # signs of life before the first event, one per step
 
 
 @dataclass
@@ -107,10 +110,13 @@ def _handler(neuron: FakeNeuron) -> type[BaseHTTPRequestHandler]:
                 self._send(
                     b.status, b.body or b'{"error":{"message":"out of order","type":"api_error","code":"broken"}}'
                 )
+            elif self.path == "/tokenize":
+                self._send(200, json.dumps({"count": USAGE["prompt_tokens"], "max_model_len": 4096}).encode())
             elif request.get("stream"):
                 self._stream(request, b, headers.get("x-cortexd-meter") == "1")
             else:
-                self._send(200, json.dumps(completion(request["model"], b), indent=1).encode())
+                made = text_completion if self.path == "/v1/completions" else completion
+                self._send(200, json.dumps(made(request["model"], b), indent=1).encode())
 
         def _send(self, status: int, body: bytes) -> None:
             self.send_response(status)
@@ -125,9 +131,18 @@ def _handler(neuron: FakeNeuron) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            for count, event in enumerate(stream_events(request["model"], b, usage=metered and b.usage)):
+            made = text_events if self.path == "/v1/completions" else stream_events
+            events = [b": keep-alive\n\n"] * b.comments + made(request["model"], b, usage=metered and b.usage)
+            left = b.cut_at
+            for count, event in enumerate(events):
                 if b.die_after is not None and count > b.die_after:
                     self._die()
+                if left is not None:
+                    event, left = event[:left], left - len(event[:left])
+                    self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n" if event else b"")
+                    if left == 0:
+                        self._die()
+                    continue
                 # two HTTP chunks per event: nobody may take a chunk for an event
                 for part in (event[:7], event[7:]):
                     self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
@@ -160,8 +175,11 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16, "promp
 
 def completion(model: str, b: Behaviour) -> dict[str, Any]:
     """The plain answer."""
-    message = {"role": "assistant", "content": " ".join(b.words)}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    message: dict[str, Any] = {"role": "assistant", "content": " ".join(b.words)}
+    if b.call is not None:
+        function = {"name": b.call[0], "arguments": b.call[1]}
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if b.call else "stop"}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -185,8 +203,38 @@ def stream_events(model: str, b: Behaviour, *, usage: bool) -> list[bytes]:
     events = [
         delta({"role": "assistant", "content": ""}),
         *(delta({"content": w + " "}) for w in b.words),
-        delta({}, "stop"),
+        *map(delta, call_deltas(b)),
+        delta({}, "tool_calls" if b.call else "stop"),
     ]
     if usage:
         events.append(chunk([], usage=USAGE))
     return [*events, b"data: [DONE]\n\n"]
+
+
+def call_deltas(b: Behaviour) -> list[dict[str, Any]]:
+    """A tool call, its arguments in two pieces."""
+    if b.call is None:
+        return []
+    name, arguments = b.call
+    first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}}
+    pieces = [{"index": 0, "function": {"arguments": piece}} for piece in (arguments[:5], arguments[5:])]
+    return [{"tool_calls": [call]} for call in (first, *pieces)]
+
+
+def text_completion(model: str, b: Behaviour) -> dict[str, Any]:
+    """The plain answer of a text completion."""
+    choice = {"index": 0, "text": " ".join(b.words), "finish_reason": "stop", "logprobs": None}
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model}
+    return head | {"choices": [choice], "usage": USAGE}
+
+
+def text_events(model: str, b: Behaviour, *, usage: bool) -> list[bytes]:
+    """The streamed answer of a text completion."""
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model}
+    texts = [(w + " ", None) for w in b.words] + [("", "stop")]
+    chunks: list[dict[str, Any]] = [
+        head | {"choices": [{"index": 0, "text": text, "finish_reason": finish}]} for text, finish in texts
+    ]
+    if usage:
+        chunks.append(head | {"choices": [], "usage": USAGE})
+    return [*(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"]

@@ -78,3 +78,17 @@ def test_a_load_that_takes_too_long_is_given_up_by_those_who_wait(neuron: FakeNe
 
     assert (plain.status_code, plain.json()["error"]["code"]) == (503, "service_unavailable")
     assert "not loaded after" in stream.text and stream.text.startswith(": keep-alive")
+
+
+def test_no_room_now_is_told_with_who_is_in_the_way_and_when_to_ask_again(
+    neuron: FakeNeuron, make_gateway: Make
+) -> None:
+    gateway = make_gateway({"n1": neuron.url}, loaded=False)
+    worker = threading.Thread(target=finish, args=(gateway, "refused", None, "big would have to leave"))
+    worker.start()
+
+    answer = gateway.post(chat())
+    worker.join()
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_room")
+    assert answer.headers["retry-after"] == "10" and "big would have to leave" in answer.json()["error"]["message"]

@@ -146,7 +146,8 @@ def test_wrong_paths_and_methods_get_the_same_shape(refusing: Gateway) -> None:
         (httpx.get(refusing.base + "/nope"), 404, "not_found"),
         (httpx.get(refusing.base + "/metrics"), 404, "not_found"),
         (httpx.get(refusing.base + "/v1/chat/completions"), 405, "method_not_allowed"),
-        (httpx.post(refusing.base + "/v1/messages", json={}), 501, "not_implemented"),
+        (httpx.post(refusing.base + "/v1/embeddings", json={}), 400, "missing_model_field"),
+        (httpx.post(refusing.base + "/v1/embeddings", json={"model": "default"}), 400, "wrong_modality"),
         (httpx.get(refusing.metrics + "/v1/models"), 404, "not_found"),
         (refusing.post(b"{}", headers={"Content-Encoding": "gzip"}), 415, "unsupported_media_type"),
     ]

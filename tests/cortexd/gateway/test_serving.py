@@ -123,6 +123,12 @@ def test_the_catalogue_says_where_a_model_is(usual: tuple[Gateway, FakeNeuron]) 
         "locations": [{"node": "n1", "status": "loaded"}],
         "limit": {"context": 4096},
         "max_model_len": 4096,
+        # Anthropic's words for it
+        "type": "model",
+        "display_name": MODEL,
+        "created_at": "2023-11-14T22:13:20Z",
+        "lifecycle": "active",
+        "max_input_tokens": 4096,
     }
     assert missing.status_code == 404
     assert f"'{MODEL}'" in missing.json()["error"]["message"]

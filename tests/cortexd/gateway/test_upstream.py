@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from socket import create_server
+from contextlib import ExitStack
+from socket import create_server, socket
 
 import pytest
 
@@ -133,3 +134,18 @@ def test_a_port_that_nobody_listens_on_was_not_sent_to() -> None:
         ask(endpoint)
 
     assert not caught.value.sent
+
+
+def test_a_neuron_that_accepts_no_connection_is_given_up_after_the_declared_time() -> None:
+    with create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as held:
+        address = server.getsockname()
+        for _ in range(4):  # more than its queue holds, so that the next one waits
+            waiting = held.enter_context(socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        began = time.monotonic()
+        with pytest.raises(UpstreamError) as refused:
+            Pool(connect_timeout_s=0.3).take(f"http://127.0.0.1:{address[1]}")
+
+    assert not refused.value.sent
+    assert 0.2 < time.monotonic() - began < 2

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: the client's bytes to a neuron, and its answer back."""
+"""A request for generated text, in any dialect: to a neuron, and its answer back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import falcon
 
-from cortexd.gateway.body import ChatBody, parse_chat_body
+from cortexd.gateway.access import authenticate
 from cortexd.gateway.core import Core
 from cortexd.gateway.errors import ClientGone
 from cortexd.gateway.exchange import Answer, Exchange, RefusedByNeuron, Waiting
@@ -14,8 +14,10 @@ from cortexd.gateway.reading import read_body
 from cortexd.gateway.relay import Meter, StreamBody, not_recorded, read_whole
 from cortexd.gateway.upstream import Response
 from cortexd.gateway.watch import ClientWatch
+from cortexd.gateway.wire import ClientRequest, Dialect
 from cortexd.ledger.row import UsageRow
 from cortexd.protocol.errors import ApiError
+from cortexd.routing.snapshot import KeyView
 
 # A stream whose neuron has said nothing for this long starts with keep-alives; before that an error has its own status.
 GRACE_S = 10.0
@@ -34,29 +36,32 @@ _NOT_RETURNED = {
 }  # fmt: skip
 
 
-class ChatCompletions:
-    """The Falcon resource."""
+class Generate:
+    """The Falcon resource of one dialect."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, dialect: Dialect) -> None:
         self._core = core
+        self._dialect = dialect
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with JSON or with server-sent events, as the body asks."""
-        row = UsageRow(request_id=req.context.request_id, started_at=time.time(), dialect="openai_chat")
+        row = UsageRow(request_id=req.context.request_id, started_at=time.time(), dialect=self._dialect.name)
         meter = Meter(self._core, row)
         row.generation = self._core.snapshot.generation
         watch: ClientWatch | None = None
         try:
-            key = self._core.authenticate(req.get_header("Authorization"))
+            key = authenticate(self._core, req)
             if key is not None:
                 row.account, row.key_id = key.account, key.key_id
-            body = parse_chat_body(read_body(req, self._core.body_limit))
+            body = self._dialect.read(read_body(req, self._core.body_limit))
             row.requested_model, row.streamed = body.model, body.stream
             watch = ClientWatch(req.env["gunicorn.socket"])
-            self._answer(req, resp, body, meter, watch)
+            self._answer(req, resp, body, key, meter, watch)
         except RefusedByNeuron as refusal:
             _stop(watch)
             meter.settle(refusal.status, "error", refusal.error.code or refusal.error.type)
+            if not self._dialect.verbatim:
+                raise body.named(refusal.error) from None
             resp.status, resp.content_type, resp.data = refusal.status, "application/json", refusal.body
             if refusal.error.retry_after is not None:
                 resp.set_header("Retry-After", str(refusal.error.retry_after))
@@ -74,17 +79,27 @@ class ChatCompletions:
             raise
 
     def _answer(
-        self, req: falcon.Request, resp: falcon.Response, body: ChatBody, meter: Meter, watch: ClientWatch
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        body: ClientRequest,
+        key: KeyView | None,
+        meter: Meter,
+        watch: ClientWatch,
     ) -> None:
-        exchange = Exchange(self._core, body, _headers_for_neuron(req), meter.row, watch)
+        if body.ignored:
+            resp.set_header("X-Cortexd-Ignored", ", ".join(body.ignored))
+        exchange = Exchange(self._core, body, key, _headers_for_neuron(req), meter.row, watch)
         pending = exchange.open()
         try:
             answer = _begin(pending, exchange, meter.row, patient=not body.stream)
             if answer is not None:
-                _pass_headers(answer.response, resp)
-            is_stream = body.stream and (answer is None or _is_event_stream(answer.response))
+                if self._dialect.verbatim:
+                    _pass_headers(answer.response, resp)
+                resp.set_header("X-Cortexd-Model", answer.model)
+            is_stream = body.stream and (answer is None or self._streams(answer))
             if not is_stream and answer is not None:
-                resp.data = read_whole(self._core, answer, watch, meter)
+                resp.data = read_whole(self._core, body, answer, watch, meter)
                 resp.status = answer.response.status
                 exchange.close()
                 if not meter.settle(answer.response.status, "ok"):
@@ -99,7 +114,17 @@ class ChatCompletions:
         resp.content_type = "text/event-stream; charset=utf-8"
         resp.set_header("Cache-Control", "no-cache")
         resp.set_header("X-Accel-Buffering", "no")
-        resp.stream = StreamBody(self._core, exchange, pending, answer, watch, meter, include_usage=body.include_usage)
+        stream = body.outflow(meter.row.request_id, exchange.step_s)
+        resp.stream = StreamBody(self._core, exchange, pending, answer, watch, meter, stream)
+
+    def _streams(self, answer: Answer) -> bool:
+        """Whether a neuron that was asked for a stream sends one. Raises ApiError where nothing else will do."""
+        if answer.response.header("content-type").startswith("text/event-stream"):
+            return True
+        if not self._dialect.verbatim:
+            message = f"Neuron '{answer.neuron}' was asked for a stream, and did not send one."
+            raise ApiError(502, "api_error", "upstream_malformed_response", message)
+        return False
 
 
 def _begin(pending: Waiting, exchange: Exchange, row: UsageRow, *, patient: bool) -> Answer | None:
@@ -119,10 +144,6 @@ def _begin(pending: Waiting, exchange: Exchange, row: UsageRow, *, patient: bool
 def _stop(watch: ClientWatch | None) -> None:
     if watch is not None:
         watch.stop()
-
-
-def _is_event_stream(response: Response) -> bool:
-    return response.header("content-type").startswith("text/event-stream")
 
 
 def _headers_for_neuron(req: falcon.Request) -> list[tuple[str, str]]:
