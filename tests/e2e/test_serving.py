@@ -154,7 +154,7 @@ def test_an_alias_serves_under_the_model_it_names(fleet: Fleet) -> None:
         (b'{"model": "tiny-chat", "messages": [{"role": "user", "content": 5}]}', 400, None),
         (b'{"model": "tiny-chat", "messages": [{"role": "user", "content": "x"}], "temperature": "hot"}', 400, None),
         (
-            b'{"model": "tiny-chat", "messages": [{"role": "user", "content": "x"}], "n": 3}',
+            b'{"model": "tiny-chat", "messages": [{"role": "user", "content": "x"}], "prediction": {}}',
             400,
             "unsupported_parameter",
         ),
