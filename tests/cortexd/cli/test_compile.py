@@ -80,7 +80,8 @@ def test_json_says_what_was_made_and_what_was_found(folder: Path) -> None:
     assert (made["ok"], made["stale"], made["folder"]) == (True, None, f"build/{made['generation']}")
     assert (checked["ok"], checked["folder"]) == (False, None) and "the latest in build" in checked["stale"]
     assert (wrong["ok"], wrong["generation"]) == (False, None)
-    assert [(d["code"], d["file"], d["line"]) for d in wrong["diagnostics"]] == [("CX301", "models.toml", 10)]
+    line = MODELS.splitlines().index('id = "embed"') + 1
+    assert [(d["code"], d["file"], d["line"]) for d in wrong["diagnostics"]] == [("CX301", "models.toml", line)]
 
 
 def test_sarif_has_the_findings_with_files_as_they_were_named(folder: Path) -> None:

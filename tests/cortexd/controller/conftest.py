@@ -121,7 +121,7 @@ class Bench:
         return found.state
 
 
-def until(condition: Callable[[], object], timeout_s: float = 8) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
