@@ -44,12 +44,13 @@ def draw(trees: list[Tree]) -> Draft:
     for tree in trees:
         if not {n.key for n in tree.root.entries()} & {*_SECTIONS, "include"}:
             raise ImportFailed(f"{tree.file}:1: no config of litellm: there is no model_list in it")
-        for node in tree.root.child("model_list").items() if tree.root.child("model_list") else []:  # type: ignore[union-attr]
-            name = node.child("model_name")
-            if name is None:
+        listed = tree.root.child("model_list")
+        for node in listed.items() if listed else []:
+            named = node.child("model_name")
+            if named is None:
                 draft.left_out(node, "a model needs a model_name", draft.models.table("aliases"))
             else:
-                groups.setdefault(name.text(), []).append(node)
+                groups.setdefault(named.text(), []).append(node)
     for name, nodes in groups.items():
         _model(draft, machines, name, nodes)
     for tree in trees:

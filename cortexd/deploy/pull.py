@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cortexd.deploy.errors import ApplyError, NotReady
 from cortexd.deploy.generation import CompiledGeneration, load_generation
-from cortexd.deploy.host.protocol import HostError, Report
+from cortexd.deploy.host.protocol import Action, HostError, Report
 from cortexd.deploy.hosts import Hosts, differing, failures, hosts_of
 from cortexd.deploy.settings import Settings
 from cortexd.deploy.site import Site
@@ -70,8 +70,8 @@ def _switch(hosts: Hosts, generation: CompiledGeneration | str, settings: Settin
     return report
 
 
-def _ask(hosts: Hosts, action: str, generation: CompiledGeneration) -> Report:
-    (answer,) = hosts.ask(action, generation).values()  # type: ignore[arg-type]
+def _ask(hosts: Hosts, action: Action, generation: CompiledGeneration) -> Report:
+    (answer,) = hosts.ask(action, generation).values()
     failed = failures({hosts.names[0]: answer}) if action == "prepare" or isinstance(answer, HostError) else []
     if failed or isinstance(answer, HostError):
         raise ApplyError("nothing was changed:\n  " + "\n  ".join(failed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,7 @@ def malformed(why: str) -> ApiError:
 _MOST = 2**53
 
 
-class Decoder:
+class Decoder(ABC):
     """Feed bytes as they come, cut anywhere, then ``close``. The events follow ``protocol.grammar``, whatever comes in.
 
     A dialect overrides ``_payload``, and ``_closed`` where the bytes may end without saying so.
@@ -87,8 +88,9 @@ class Decoder:
             events += self._fail(malformed("the upstream sent JSON of an unknown form"))
         return events
 
+    @abstractmethod
     def _payload(self, body: dict[str, Any]) -> Iterator[Event]:
-        raise NotImplementedError
+        """The events of one payload, in order. Of an unknown form it may raise whatever odd JSON makes Python raise."""
 
     def _closed(self) -> list[Event]:
         return self._fail(ApiError(502, "api_error", "upstream_read_failed", "the stream ended before its end"))

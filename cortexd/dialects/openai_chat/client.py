@@ -8,37 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cortexd.dialects.decoding import Decoder, count, malformed, string
-from cortexd.dialects.finish import from_chat
+from cortexd.dialects.choices import ChoicesDecoder
+from cortexd.dialects.decoding import count, malformed, string
 from cortexd.dialects.logprobs import decode_logprobs
 from cortexd.dialects.openai_errors import decode_error
 from cortexd.dialects.usage import decode_timing, decode_usage
 from cortexd.protocol.events import (
     Event,
-    Finished,
-    FinishReason,
     ReasoningDelta,
     RefusalDelta,
     Started,
     TextDelta,
-    Timing,
     ToolArgumentsDelta,
-    Usage,
 )
 
 MOST_CHOICES = 128
 
 
-class StreamDecoder(Decoder):
+class StreamDecoder(ChoicesDecoder):
     """Feed bytes as they come, cut anywhere, then ``close``. The events follow ``protocol.grammar``."""
 
     def __init__(self) -> None:
         super().__init__()
         self._call: dict[int, int] = {}
-        self._reasons: dict[int, FinishReason] = {}
-        self._usage = Usage(0, 0)
-        self._timing: Timing | None = None
-        self._stopped: str | None = None
 
     def _payload(self, body: dict[str, Any]) -> Iterator[Event]:
         if body.get("error") is not None:
@@ -52,22 +44,9 @@ class StreamDecoder(Decoder):
         self._usage = usage or self._usage
         self._timing = decode_timing(body.get("timing")) or self._timing
         for choice in body.get("choices") or []:
-            index = count(choice.get("index"))
-            if index >= MOST_CHOICES:
-                raise ValueError("too many choices")
+            index = self._index(choice, MOST_CHOICES)
             yield from self._delta(index, choice.get("delta") or {}, choice.get("logprobs") or {})
-            if (reason := choice.get("finish_reason")) is not None:
-                self._reasons[index] = from_chat(str(reason))
-            if index == 0 and isinstance(choice.get("stop_reason"), str):
-                self._stopped = choice["stop_reason"]
-
-    def _closed(self) -> list[Event]:
-        # the number of choices is told by nothing but their coming
-        choices = max([*self._parts, *self._reasons], default=0) + 1
-        if any(i not in self._reasons for i in range(choices)):
-            return super()._closed()
-        others = tuple(self._reasons[i] for i in range(1, choices))
-        return self._finish(Finished(self._reasons[0], self._usage, self._timing, self._stopped, others))
+            self._note_end(index, choice)
 
     def _delta(self, choice: int, delta: dict[str, Any], logprobs: dict[str, Any]) -> Iterator[Event]:
         # two names for the same thing are in use; a server that sends both means it once

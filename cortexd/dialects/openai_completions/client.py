@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cortexd.dialects.decoding import Decoder, count, malformed, string
+from cortexd.dialects.choices import ChoicesDecoder
+from cortexd.dialects.decoding import count, malformed, string
 from cortexd.dialects.encoded import Encoded
-from cortexd.dialects.finish import from_chat
 from cortexd.dialects.openai_completions.logprobs import decode_logprobs
 from cortexd.dialects.openai_completions.request import MOST_CHOICES
 from cortexd.dialects.openai_errors import decode_error
 from cortexd.dialects.sampling import encode_sampling
 from cortexd.dialects.tokens import encode_texts
 from cortexd.dialects.usage import decode_timing, decode_usage
-from cortexd.protocol.events import Event, Finished, FinishReason, Started, TextDelta, Timing, Usage
+from cortexd.protocol.events import Event, Started, TextDelta
 from cortexd.protocol.request import CompletionRequest
 
 
@@ -36,15 +36,8 @@ def encode_request(request: CompletionRequest, *, model: str | None = None, exte
     return Encoded(body, tuple(dropped))
 
 
-class StreamDecoder(Decoder):
+class StreamDecoder(ChoicesDecoder):
     """Feed bytes as they come, cut anywhere, then ``close``. The events follow ``protocol.grammar``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._reasons: dict[int, FinishReason] = {}
-        self._usage = Usage(0, 0)
-        self._timing: Timing | None = None
-        self._stopped: str | None = None
 
     def _payload(self, body: dict[str, Any]) -> Iterator[Event]:
         if body.get("error") is not None:
@@ -58,24 +51,12 @@ class StreamDecoder(Decoder):
             self._usage = decode_usage(body["usage"])
         self._timing = decode_timing(body.get("timing")) or self._timing
         for choice in body["choices"]:
-            index = count(choice.get("index"))
-            if index >= MOST_CHOICES:
-                raise ValueError("too many choices")
+            index = self._index(choice, MOST_CHOICES)
             text, logprobs = string(choice.get("text") or ""), decode_logprobs(choice.get("logprobs"))
             if text or logprobs:
                 yield from self._within("text", index)
                 yield TextDelta(text, index, logprobs)
-            if (reason := choice.get("finish_reason")) is not None:
-                self._reasons[index] = from_chat(str(reason))
-            if index == 0 and isinstance(choice.get("stop_reason"), str):
-                self._stopped = choice["stop_reason"]
-
-    def _closed(self) -> list[Event]:
-        choices = max([*self._parts, *self._reasons], default=0) + 1
-        if any(i not in self._reasons for i in range(choices)):
-            return super()._closed()
-        others = tuple(self._reasons[i] for i in range(1, choices))
-        return self._finish(Finished(self._reasons[0], self._usage, self._timing, self._stopped, others))
+            self._note_end(index, choice)
 
 
 def decode_response(body: Any) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from cortexd.protocol.events import (
 Payload = dict[str, Any]
 
 
-class Part:
+class Part(ABC):
     """One item. ``item`` is its JSON so far; after ``end`` it is whole."""
 
     def __init__(self, item: dict[str, Any], index: int) -> None:
@@ -32,9 +33,9 @@ class Part:
         """The events that open it."""
         return [{"type": "response.output_item.added", "output_index": self._index, "item": dict(self.item)}]
 
+    @abstractmethod
     def add(self, event: Event) -> list[Payload]:
         """The events of a delta."""
-        raise NotImplementedError
 
     def end(self, *, encrypted: bool) -> list[Payload]:
         """The events that close it; ``encrypted``: the client wants the signature of reasoning."""
